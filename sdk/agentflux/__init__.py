@@ -1,0 +1,53 @@
+"""AgentFlux Edge: small local language models that call tools reliably, on the user's device.
+
+```python
+import agentflux
+
+with agentflux.open_bundle("desk-bundle", mcp="servers.json") as agent:
+    print(agent.run("what is in docs/plan.md?", context="Workspace root: /home/ana/desk").answer)
+```
+"""
+
+from agentflux.contracts.prompts import Situation
+from agentflux.contracts.tools import Step, ToolCall, ToolResult, ToolSpec
+from agentflux.errors import AgentFluxError
+from agentflux.hosts.local import LocalTools, tool
+from agentflux.hosts.scripted import ScriptedHost
+from agentflux.orchestration.events import (
+    AnswerText,
+    CallFinished,
+    CallStarted,
+    Event,
+    StageFinished,
+    StageStarted,
+)
+from agentflux.orchestration.loop import Budget, RunResult
+from agentflux.orchestration.stages import Decision
+from agentflux.ports import CancelToken, StageRecord, Usage
+from agentflux.session import Agent, open_bundle
+
+__all__ = [
+    "Agent",
+    "AgentFluxError",
+    "AnswerText",
+    "Budget",
+    "CallFinished",
+    "CallStarted",
+    "CancelToken",
+    "Decision",
+    "Event",
+    "LocalTools",
+    "RunResult",
+    "ScriptedHost",
+    "Situation",
+    "StageFinished",
+    "StageRecord",
+    "StageStarted",
+    "Step",
+    "ToolCall",
+    "ToolResult",
+    "ToolSpec",
+    "Usage",
+    "open_bundle",
+    "tool",
+]

@@ -1,0 +1,143 @@
+"""`afx`: run, evaluate and inspect bundles. Exit codes: 0 done, 2 usage, 3 missing extra, 4 bad
+input, 5 a check that failed."""
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, NoReturn
+
+import typer
+
+if TYPE_CHECKING:
+    from agentflux.contracts.tools import ToolCall, ToolSpec
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Run small local models that call tools, from an AgentFlux bundle.",
+    epilog="Make a bundle with afx-export, train its adapters with afx-train.",
+)
+
+BundleArgument = Annotated[Path, typer.Argument(help="Folder written by `afx-export build`.")]
+ThreadsOption = Annotated[
+    int | None, typer.Option(help="Threads of the model; default: the physical cores.", min=1)
+]
+
+
+@app.command()
+def run(
+    bundle: BundleArgument,
+    request: Annotated[str, typer.Argument(help="What to do, in plain words.")],
+    mcp: Annotated[
+        Path | None, typer.Option(help="mcpServers JSON, as desktop MCP clients use it.")
+    ] = None,
+    context: Annotated[
+        str, typer.Option(help="Text shown to the model before the request (workspace root, …).")
+    ] = "",
+    yes: Annotated[bool, typer.Option("--yes", help="Approve every call.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON object: steps, answer, stopped, trace.")
+    ] = False,
+    save_trace: Annotated[Path | None, typer.Option(help="Save the same JSON to a file.")] = None,
+    threads: ThreadsOption = None,
+) -> None:
+    """Serve one request with the tools of your MCP servers.
+
+    Calls that change something are asked for on the terminal, unless --yes.
+
+        afx run desk-bundle --mcp servers.json "which files are in docs?"
+    """
+    from agentflux.report import StagePrinter
+    from agentflux.session import open_bundle
+
+    printer = StagePrinter(sys.stderr, stream=None if as_json else sys.stdout)
+    approve = "all" if yes else _ask_on_terminal
+    with open_bundle(bundle, mcp=mcp, approve=approve, threads=threads) as agent:
+        result = agent.run(request, context=context, on_event=printer)
+    if save_trace is not None:
+        save_trace.write_text(result.to_json() + "\n", encoding="utf-8")
+    if as_json:
+        sys.stdout.write(result.to_json() + "\n")
+    else:
+        sys.stdout.write("\n")
+        printer.summary(result)
+
+
+@app.command()
+def inspect(
+    bundle: BundleArgument,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the manifest.")] = False,
+    check: Annotated[
+        bool, typer.Option(help="Also compare every file with its SHA-256.")
+    ] = True,
+) -> None:
+    """Show what a bundle holds: base model, profile, adapters, certificate."""
+    from agentflux.contracts.bundle import check_files, read_manifest
+    from agentflux.report import manifest_table
+
+    manifest = read_manifest(bundle)
+    if check:
+        check_files(manifest, bundle)
+    sys.stdout.write(manifest.to_json() if as_json else manifest_table(manifest))
+
+
+@app.command("eval")
+def evaluate(
+    bundle: BundleArgument,
+    tools: Annotated[
+        Path, typer.Option(help="Folder of <tool_set>.json files: JSON lists of MCP tools.")
+    ],
+    cases: Annotated[Path, typer.Option(help="JSONL: id, query, and optional context, history.")],
+    out: Annotated[Path, typer.Option(help="Where to write the predictions (JSONL).")],
+    limit: Annotated[int | None, typer.Option(help="Only the first N cases.", min=1)] = None,
+    threads: ThreadsOption = None,
+) -> None:
+    """Decide the next call for each case, without any server.
+
+    A case that fails gets an "error" in its line; the others go on.
+    """
+    from agentflux.evaluation import evaluate_cases
+
+    failed, total = evaluate_cases(
+        bundle, tools=tools, cases=cases, out=out, limit=limit, threads=threads
+    )
+    sys.stderr.write(f"{total} cases, {failed} with an error, predictions in {out}\n")
+
+
+def main() -> NoReturn:
+    """Run the command and translate our errors into exit codes."""
+    from agentflux.errors import AgentFluxError, FileMismatch, MissingExtra
+
+    try:
+        app(standalone_mode=True)
+    except MissingExtra as error:
+        _fail(error, 3)
+    except FileMismatch as error:
+        _fail(error, 5)
+    except AgentFluxError as error:
+        _fail(error, 4)
+    except KeyboardInterrupt:
+        sys.stderr.write("stopped\n")
+        sys.exit(130)
+    sys.exit(0)
+
+
+def _fail(error: Exception, code: int) -> NoReturn:
+    sys.stderr.write(f"afx: {error}\n")
+    sys.exit(code)
+
+
+def _ask_on_terminal(call: "ToolCall", spec: "ToolSpec") -> bool:
+    """Approve what only reads; ask a person for the rest; without a terminal, refuse."""
+    if spec.read_only is True and spec.destructive is not True:
+        return True
+    shown = json.dumps(call.arguments, ensure_ascii=False)
+    if not sys.stdin.isatty():
+        sys.stderr.write(f"not approved (no terminal, no --yes): {call.tool_set}.{call.tool}\n")
+        return False
+    return typer.confirm(f"call {call.tool_set}.{call.tool} {shown}?", err=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,216 @@
+"""The prompt of each stage, and where an adapter starts to act on it.
+
+Training, the certificate and the device build their prompts here and nowhere else. A prompt is a
+list of pieces. Each piece is tokenized apart from its neighbours and starts or ends at a control
+token, so joining pieces never changes a token; KV cache computed for a piece can be kept.
+
+```
+static        system turn with the catalog                        base model, kept in the cache
+conversation  context, request, past calls and observations       base model or adapter (Boundary)
+instruction   opens the assistant's turn and names the subtask    adapter
+```
+
+`Boundary` says from where the adapter is active: "request" (from the user's request on) or
+"instruction" (only on the stage's last line). Everything before it is computed by the base model
+and shared by all adapters (activated LoRA, arXiv:2504.12397).
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from agentflux.contracts.tools import Arguments, Catalog, JsonSchema, Step, ToolSpec
+
+PROMPT_CONTRACT = "afx-prompts/1"
+NONE = "none"
+FINISH = "finish"
+
+Boundary = Literal["request", "instruction"]
+Subtask = Literal["route", "select", "arguments"]
+
+MAX_NAMES_PER_SET = 24
+MAX_DESCRIPTION_CHARS = 100
+MAX_OBSERVATION_CHARS = 600
+MAX_PAST_ARGUMENT_CHARS = 200
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChatFormat:
+    """The model's turn markers, taken from its chat template at export. Default: ChatML."""
+
+    begin: str = ""
+    system_open: str = "<|im_start|>system\n"
+    user_open: str = "<|im_start|>user\n"
+    assistant_open: str = "<|im_start|>assistant\n"
+    close: str = "<|im_end|>\n"
+    end_token: str = "<|im_end|>"
+    control_tokens: tuple[str, ...] = ("<|im_start|>", "<|im_end|>", "<|endoftext|>")
+
+    def neutral(self, text: str) -> str:
+        """Return text with the model's control tokens broken, so that data cannot open a turn."""
+        for token in self.control_tokens:
+            text = text.replace(token, token[:1] + " " + token[1:])
+        return text
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StagePrompt:
+    """The pieces of one stage. Their texts in this order, tokenized apart, are the prompt."""
+
+    static: str
+    context: tuple[str, ...]
+    conversation: tuple[str, ...]
+    instruction: str
+
+    def pieces(self) -> tuple[str, ...]:
+        """All pieces in order, empty ones left out."""
+        return tuple(p for p in (self.static, *self.context, *self.conversation, self.instruction) if p)
+
+    def split(self, boundary: Boundary) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """Return the pieces before and after the activation boundary."""
+        base, adapted = (self.static, *self.context), (*self.conversation, self.instruction)
+        if boundary == "instruction":
+            base, adapted = (*base, *self.conversation), (self.instruction,)
+        return tuple(p for p in base if p), tuple(p for p in adapted if p)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Situation:
+    """What the agent knows when a stage starts."""
+
+    request: str
+    context: str = ""
+    steps: Sequence[Step] = field(default_factory=tuple[Step, ...])
+
+
+def stop_label(situation: Situation) -> str:
+    """Name the candidate that ends the loop: `none` before any call, `finish` afterwards."""
+    return FINISH if situation.steps else NONE
+
+
+def route_prompt(chat: ChatFormat, catalog: Catalog, situation: Situation) -> StagePrompt:
+    """Ask for the tool set of the next step."""
+    lines = [f"- {name}: {_tool_names(tools)}" for name, tools in catalog.items()]
+    head = "Tool sets that can serve the next step of the request:"
+    return _stage(chat, "\n".join([head, *lines]), situation, "Tool set:\n")
+
+
+def select_prompt(
+    chat: ChatFormat, tool_set: str, tools: Sequence[ToolSpec], situation: Situation
+) -> StagePrompt:
+    """Ask for the tool of the next step within one tool set."""
+    return _stage(chat, _tool_list(tool_set, tools), situation, "Tool:\n")
+
+
+def arguments_prompt(
+    chat: ChatFormat, tool: ToolSpec, tools: Sequence[ToolSpec], situation: Situation
+) -> StagePrompt:
+    """Ask for the arguments of the chosen tool, as compact JSON in the schema's order."""
+    instruction = f"Arguments of {tool.name}:\n"
+    return _stage(chat, _tool_list(tool.tool_set, tools), situation, instruction)
+
+
+def answer_prompt(chat: ChatFormat, situation: Situation) -> StagePrompt:
+    """Ask the base model for the final answer."""
+    head = (
+        "You are a helpful assistant on the user's own device. Answer the request in one to three "
+        "plain sentences. When results of tools are given, use only what they say."
+    )
+    return _stage(chat, head, situation, "")
+
+
+def target_text(arguments: Arguments, schema: JsonSchema) -> str:
+    """Write arguments as the model is trained to write them: compact, in the schema's order."""
+    return json.dumps(_ordered(arguments, schema), ensure_ascii=False, separators=(",", ":"))
+
+
+def signature(tool: ToolSpec) -> str:
+    """Render a tool as `name(path, head?, edits[oldText, newText])`."""
+    return tool.name + _parameters(tool.input_schema)
+
+
+def cut(text: str, limit: int) -> str:
+    """Keep the beginning and the end of a long text and say how much is missing."""
+    if len(text) <= limit:
+        return text
+    head = limit * 2 // 3
+    left_out = len(text) - limit
+    return f"{text[:head]} … [{left_out} characters left out] … {text[len(text) - (limit - head) :]}"
+
+
+def _stage(chat: ChatFormat, system: str, situation: Situation, instruction: str) -> StagePrompt:
+    return StagePrompt(
+        static=f"{chat.begin}{chat.system_open}{chat.neutral(system)}{chat.close}",
+        context=_context(chat, situation.context),
+        conversation=_conversation(chat, situation),
+        instruction=f"{chat.assistant_open}{chat.neutral(instruction)}",
+    )
+
+
+def _context(chat: ChatFormat, context: str) -> tuple[str, ...]:
+    text = chat.neutral(context.strip())
+    return (f"{chat.system_open}{text}{chat.close}",) if text else ()
+
+
+def _conversation(chat: ChatFormat, situation: Situation) -> tuple[str, ...]:
+    turns = [f"{chat.user_open}{chat.neutral(situation.request.strip())}{chat.close}"]
+    for step in situation.steps:
+        past = cut(json.dumps(step.call.arguments, ensure_ascii=False), MAX_PAST_ARGUMENT_CHARS)
+        call = chat.neutral(f"{step.call.tool_set} {step.call.tool} {past}")
+        head = "Error: " if step.is_error else "Result: "
+        seen = chat.neutral(head + cut(step.observation.strip(), MAX_OBSERVATION_CHARS))
+        turns.append(f"{chat.assistant_open}{call}{chat.close}")
+        turns.append(f"{chat.user_open}{seen}{chat.close}")
+    return tuple(turns)
+
+
+def _tool_list(tool_set: str, tools: Sequence[ToolSpec]) -> str:
+    limit = MAX_DESCRIPTION_CHARS if len(tools) <= MAX_NAMES_PER_SET else MAX_DESCRIPTION_CHARS // 2
+    lines = [f"- {signature(t)}: {_first_sentence(t.description, limit)}" for t in tools]
+    return "\n".join([f"Tools of {tool_set}:", *lines])
+
+
+def _tool_names(tools: Sequence[ToolSpec]) -> str:
+    names = [t.name for t in tools[:MAX_NAMES_PER_SET]]
+    more = len(tools) - len(names)
+    return ", ".join(names) + (f" and {more} more" if more > 0 else "")
+
+
+def _first_sentence(text: str, limit: int) -> str:
+    line = " ".join(text.split())
+    sentence = line.split(". ", 1)[0].rstrip(".")
+    if len(sentence) <= limit:
+        return sentence
+    return sentence[:limit].rsplit(" ", 1)[0]
+
+
+def _parameters(schema: JsonSchema) -> str:
+    properties = schema.get("properties") or {}
+    required = set(schema.get("required") or ())
+    parts = [name + ("" if name in required else "?") + _nested(p) for name, p in properties.items()]
+    return f"({', '.join(parts)})"
+
+
+def _nested(schema: object) -> str:
+    if not isinstance(schema, Mapping):
+        return ""
+    if isinstance(choices := schema.get("enum"), list):
+        return "=" + "|".join(str(c) for c in choices[:6])
+    items = schema.get("items")
+    if isinstance(items, Mapping) and isinstance(inner := items.get("properties"), Mapping):
+        return f"[{', '.join(inner)}]"
+    return "[]" if schema.get("type") == "array" else ""
+
+
+def _ordered(value: object, schema: object) -> object:
+    if not isinstance(schema, Mapping):
+        return value
+    if isinstance(value, Mapping):
+        properties = schema.get("properties") or {}
+        known = [key for key in properties if key in value]
+        keys = known + [key for key in value if key not in properties]
+        return {key: _ordered(value[key], properties.get(key)) for key in keys}
+    if isinstance(value, list):
+        return [_ordered(item, schema.get("items")) for item in value]
+    return value

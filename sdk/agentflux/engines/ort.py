@@ -1,0 +1,335 @@
+"""ONNX Runtime GenAI: the only importer of onnxruntime_genai, and the only door for its faults."""
+
+import json
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import llguidance
+import llguidance.numpy
+import numpy as np
+
+from agentflux.contracts.bundle import NULL_ADAPTER, Manifest, check_files
+from agentflux.contracts.grammar import tokenizer as grammar_tokenizer
+from agentflux.engines.candidates import Path as TokenPath
+from agentflux.engines.candidates import Tree, best_candidate
+from agentflux.engines.prefix import Line, Logits, Pair, Placed, PrefixPool
+from agentflux.errors import AdapterNotFound, Cancelled, EngineError, MissingExtra
+from agentflux.ports import CancelToken, Choosing, Completion, Generation, Scores, Segment, Usage
+
+# Without this, onnxruntime-genai >= 0.15 writes a device id and two databases into the home folder.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+try:
+    import onnxruntime_genai as og
+except ImportError as error:
+    raise MissingExtra("onnxruntime_genai", extra="cpu") from error
+
+og.disable_telemetry_events()
+
+OnText = Callable[[str], None]
+_MAX_CANDIDATE_TOKENS = 32
+
+
+class OrtEngine:
+    """Serves one bundle. One request computes at a time; others wait for the lock."""
+
+    def __init__(self, bundle: Path, manifest: Manifest, *, threads: int | None = None) -> None:
+        """Check the bundle's files, then load the model. Adapters are loaded at first use.
+
+        threads: of ONNX Runtime; None takes the machine's physical cores.
+
+        Raises:
+            FileMismatch: a file is not the one that was exported.
+            EngineError: the runtime cannot load the model.
+        """
+        check_files(manifest, bundle)
+        self._bundle, self._manifest = bundle, manifest
+        self._lock = threading.Lock()
+        self._end_tokens = frozenset(manifest.base_model.end_token_ids)
+        with _native("cannot load the model"):
+            config = og.Config(str(bundle))
+            options = {"intra_op_num_threads": threads or physical_cores()}
+            config.overlay(json.dumps({"model": {"decoder": {"session_options": options}}}))
+            self._model: Any = og.Model(config)
+            self._tokenizer: Any = og.Tokenizer(self._model)
+            self._adapters: Any = og.Adapters(self._model)
+        self._tokenizer_json = (bundle / "tokenizer.json").read_text(encoding="utf-8")
+        self._files = {a.name: a.file for a in manifest.adapters}
+        self._files[NULL_ADAPTER] = f"adapters/{NULL_ADAPTER}.onnx_adapter"
+        self._loaded: set[str] = set()
+        self.encode = lru_cache(maxsize=4096)(self._encode)
+        self.pool = PrefixPool(
+            self._open_stream,
+            context_tokens=manifest.runtime.context_tokens,
+            bytes_per_token=manifest.base_model.kv_bytes_per_token,
+            budget_bytes=manifest.runtime.kv_budget_bytes,
+        )
+
+    def generate(
+        self,
+        request: Generation,
+        *,
+        on_text: OnText | None = None,
+        cancel: CancelToken | None = None,
+    ) -> Completion:
+        """See `agentflux.ports.Engine`."""
+        with self._lock:
+            started = time.perf_counter()
+            placed = self._place(request.segments, room=request.max_tokens)
+            with self._dropped_on_fault(placed.line):
+                decoder = _Decoder(self, placed.line, request, on_text, cancel)
+                finish = decoder.run()
+            usage = _usage(placed, started, len(decoder.tokens), decoder.forced)
+            return Completion(text=decoder.text(), finish=finish, usage=usage)
+
+    def choose(self, request: Choosing, *, cancel: CancelToken | None = None) -> Scores:
+        """See `agentflux.ports.Engine`."""
+        with self._lock:
+            started = time.perf_counter()
+            end = min(self._end_tokens)
+            tree = Tree([(*self.encode(text), end) for text in request.candidates])
+            placed = self._place(request.segments, room=_MAX_CANDIDATE_TOKENS)
+            length, decoded = len(placed.line.pairs), 0
+
+            def logits_at(path: TokenPath) -> Logits:
+                nonlocal decoded
+                _check(cancel)
+                if path:
+                    placed.line.rewind(length)
+                    placed.line.decode(path)
+                    decoded += len(path)
+                return placed.line.stream.logits()
+
+            with self._dropped_on_fault(placed.line):
+                index, probability, margin = best_candidate(tree, logits_at)
+            return Scores(
+                best=request.candidates[index],
+                probability=probability,
+                margin=margin,
+                usage=_usage(placed, started, decoded, 0),
+            )
+
+    def close(self) -> None:
+        """See `agentflux.ports.Engine`."""
+        with self._lock:
+            self.pool.clear()
+            self._adapters = self._tokenizer = self._model = None
+
+    def logits(self, segments: Sequence[Segment]) -> Logits:
+        """Return the logits after the segments: what parity tests compare. Shape (vocab_size,)."""
+        with self._lock:
+            return self._place(segments, room=1).line.stream.logits().copy()
+
+    def decode(self, tokens: Sequence[int]) -> str:
+        """Turn tokens into text."""
+        with _native("cannot decode tokens"):
+            return str(self._tokenizer.decode(np.asarray(tokens, np.int32)))
+
+    def stream_decoder(self) -> Any:
+        """Return a decoder of single tokens that holds back incomplete characters."""
+        return self._tokenizer.create_stream()
+
+    def matcher(self, grammar: str) -> llguidance.LLMatcher:
+        """Start matching a grammar over this bundle's tokens."""
+        tokens = grammar_tokenizer(
+            self._tokenizer_json, self._manifest.base_model.vocab_size, min(self._end_tokens)
+        )
+        matcher = llguidance.LLMatcher(tokens, grammar)
+        if matcher.is_error():
+            raise EngineError("the grammar is not valid", native=matcher.get_error())
+        return matcher
+
+    @property
+    def end_tokens(self) -> frozenset[int]:
+        """Tokens that end a turn."""
+        return self._end_tokens
+
+    def _place(self, segments: Sequence[Segment], *, room: int) -> Placed:
+        if self._model is None:
+            raise EngineError("the engine is closed")
+        pairs: list[Pair] = []
+        kept = 0
+        for segment in segments:
+            adapter = segment.adapter or NULL_ADAPTER
+            pairs.extend((token, adapter) for token in self.encode(segment.text))
+            kept = len(pairs) if segment.keep else kept
+        if not pairs:
+            raise EngineError("the prompt is empty")
+        return self.pool.place(pairs, kept=kept, room=room)
+
+    def _encode(self, text: str) -> tuple[int, ...]:
+        with _native("cannot tokenize"):
+            return tuple(int(t) for t in self._tokenizer.encode(text))
+
+    def _open_stream(self, capacity: int) -> "_OrtStream":
+        with _native("cannot open a generator"):
+            params = og.GeneratorParams(self._model)
+            params.set_search_options(max_length=capacity, do_sample=False)
+            return _OrtStream(og.Generator(self._model, params), self._adapter, capacity)
+
+    def _adapter(self, name: str) -> Any:
+        """Load an adapter's file at its first use; return the collection that holds it."""
+        if name not in self._loaded:
+            file = self._files.get(name)
+            if file is None:
+                raise AdapterNotFound(name, available=self._files, bundle=self._manifest.name)
+            with _native(f"cannot load adapter {name!r}"):
+                self._adapters.load(str(self._bundle / file), name)
+            self._loaded.add(name)
+        return self._adapters
+
+    @contextmanager
+    def _dropped_on_fault(self, line: Line) -> Iterator[None]:
+        """Forget a line whose native state is unknown after an error."""
+        try:
+            yield
+        except EngineError:
+            self.pool.drop(line)
+            raise
+
+
+class _OrtStream:
+    """A generator as a `Stream`."""
+
+    def __init__(self, generator: Any, adapters: Callable[[str], Any], capacity: int) -> None:
+        self._generator, self._adapters, self.capacity = generator, adapters, capacity
+
+    def append(self, tokens: Sequence[int]) -> None:
+        with _native("the forward pass failed"):
+            self._generator.append_tokens(np.asarray(tokens, np.int32))
+
+    def rewind(self, length: int) -> None:
+        with _native("the cache cannot be rewound"):
+            self._generator.rewind_to(length)
+
+    def activate(self, adapter: str) -> None:
+        adapters = self._adapters(adapter)
+        with _native(f"cannot activate adapter {adapter!r}"):
+            self._generator.set_active_adapter(adapters, adapter)
+
+    def logits(self) -> Logits:
+        with _native("no logits"):
+            out: Logits = np.asarray(self._generator.get_logits(), dtype=np.float32)
+        return out.reshape(-1, out.shape[-1])[-1]
+
+
+class _Decoder:
+    """Decodes one request: forced tokens in one pass, free tokens one by one."""
+
+    def __init__(
+        self,
+        engine: OrtEngine,
+        line: Line,
+        request: Generation,
+        on_text: OnText | None,
+        cancel: CancelToken | None,
+    ) -> None:
+        self._engine, self._line, self._request = engine, line, request
+        self._on_text, self._cancel = on_text, cancel
+        self._matcher = engine.matcher(request.grammar) if request.grammar else None
+        self._mask = None
+        self._random = np.random.default_rng(request.seed)
+        self._stream = engine.stream_decoder()
+        self.tokens: list[int] = []
+        self.forced = 0
+
+    def run(self) -> str:
+        """Decode until the end and return how it finished."""
+        while len(self.tokens) < self._request.max_tokens:
+            _check(self._cancel)
+            step = self._forced() or self._free()
+            if not step:
+                return "stop"
+            self._emit(step)
+            if self._matcher is not None and self._matcher.is_stopped():
+                return "stop"
+            if len(self.tokens) < self._request.max_tokens:
+                self._line.decode(step)
+        return "length"
+
+    def text(self) -> str:
+        """Return all decoded text."""
+        return self._engine.decode(self.tokens) if self.tokens else ""
+
+    def _forced(self) -> list[int]:
+        if self._matcher is None:
+            return []
+        room = self._request.max_tokens - len(self.tokens)
+        forced = self._matcher.compute_ff_tokens()[:room]
+        self._matcher.consume_tokens(forced)
+        self.forced += len(forced)
+        return [int(token) for token in forced]
+
+    def _free(self) -> list[int]:
+        logits = self._line.stream.logits()
+        if self._matcher is not None:
+            logits = self._masked(logits)
+        token = self._pick(logits)
+        if token in self._engine.end_tokens:
+            return []
+        if self._matcher is not None and not self._matcher.consume_token(token):
+            raise EngineError("no token fits the grammar", native=self._matcher.get_error())
+        return [token]
+
+    def _masked(self, logits: Logits) -> Logits:
+        if self._mask is None:
+            self._mask = llguidance.numpy.allocate_token_bitmask(1, logits.shape[-1])
+        llguidance.numpy.fill_next_token_bitmask(self._matcher, self._mask, 0)
+        masked = logits.reshape(1, -1).copy()
+        llguidance.numpy.apply_token_bitmask_inplace(masked, self._mask)
+        return masked[0]
+
+    def _pick(self, logits: Logits) -> int:
+        if self._request.temperature <= 0:
+            return int(logits.argmax())
+        scaled = logits.astype(np.float64) / self._request.temperature
+        weights = np.exp(scaled - scaled.max())
+        return int(self._random.choice(len(weights), p=weights / weights.sum()))
+
+    def _emit(self, step: Sequence[int]) -> None:
+        self.tokens.extend(step)
+        if self._on_text is not None:
+            for token in step:
+                if piece := str(self._stream.decode(token)):
+                    self._on_text(piece)
+
+
+def physical_cores() -> int:
+    """Return the physical cores this process may use; hyper-threads slow the kernels down."""
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    siblings = Path("/sys/devices/system/cpu/cpu0/topology/thread_siblings_list")
+    try:
+        threads = len(siblings.read_text(encoding="ascii").replace("-", ",").strip().split(","))
+    except OSError:
+        threads = 1
+    return max(1, (allowed or 1) // threads)
+
+
+def _usage(placed: Placed, started: float, decoded: int, forced: int) -> Usage:
+    return Usage(
+        prefill_tokens=placed.prefilled,
+        reused_tokens=placed.reused,
+        decoded_tokens=decoded,
+        forced_tokens=forced,
+        adapter_switches=placed.switches,
+        ms=(time.perf_counter() - started) * 1e3,
+    )
+
+
+def _check(cancel: CancelToken | None) -> None:
+    if cancel is not None and cancel.cancelled:
+        raise Cancelled("the run was cancelled")
+
+
+@contextmanager
+def _native(what: str) -> Iterator[None]:
+    """Translate the runtime's exceptions. pybind11 raises these types for C++ errors."""
+    try:
+        yield
+    except (RuntimeError, ValueError, TypeError, MemoryError, IndexError) as error:
+        raise EngineError(what, native=str(error)) from error

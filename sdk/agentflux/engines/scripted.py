@@ -1,0 +1,59 @@
+"""A deterministic engine that ships: for tests of applications, and of the loop itself."""
+
+from collections.abc import Callable, Iterable, Sequence
+
+from agentflux.errors import EngineError
+from agentflux.ports import CancelToken, Choosing, Completion, Generation, Scores, Usage
+
+Request = Generation | Choosing
+
+
+class ScriptedEngine:
+    """Answers requests from a script and records them.
+
+    A `Choosing` request takes the next entry as the chosen candidate; an entry may be a pair
+    (candidate, probability). A `Generation` request takes it as the decoded text.
+    """
+
+    def __init__(self, script: Iterable[str | tuple[str, float]]) -> None:
+        self._script = list(script)
+        self.requests: list[Request] = []
+
+    def generate(
+        self,
+        request: Generation,
+        *,
+        on_text: Callable[[str], None] | None = None,
+        cancel: CancelToken | None = None,
+    ) -> Completion:
+        """Return the next entry of the script as text."""
+        text, _ = self._next(request)
+        if on_text is not None:
+            on_text(text)
+        words = len(text.split())
+        return Completion(text=text, finish="stop", usage=Usage(decoded_tokens=words))
+
+    def choose(self, request: Choosing, *, cancel: CancelToken | None = None) -> Scores:
+        """Return the next entry of the script as the choice.
+
+        Raises:
+            EngineError: the scripted choice is not among the candidates.
+        """
+        best, probability = self._next(request)
+        _require(best, request.candidates)
+        return Scores(best=best, probability=probability, margin=probability, usage=Usage())
+
+    def close(self) -> None:
+        """Do nothing."""
+
+    def _next(self, request: Request) -> tuple[str, float]:
+        self.requests.append(request)
+        if not self._script:
+            raise EngineError("the script has no entry left for this request")
+        entry = self._script.pop(0)
+        return entry if isinstance(entry, tuple) else (entry, 1.0)
+
+
+def _require(best: str, candidates: Sequence[str]) -> None:
+    if best not in candidates:
+        raise EngineError(f"the script chose {best!r}, the candidates are {list(candidates)}")

@@ -1,0 +1,126 @@
+"""Every error that the SDK raises on purpose.
+
+```
+AgentFluxError
+├── ConfigError              a file or an option that a person wrote is wrong
+├── MissingExtra             an optional dependency is not installed; names the extra
+├── BundleError              the bundle cannot be used
+│   ├── ManifestInvalid      afx.json is missing, unreadable or breaks its schema
+│   ├── FileMismatch         a file is missing or differs from the manifest (size, SHA-256, path escape)
+│   └── ContractMismatch     made for another prompt contract, base model or schema version
+├── AdapterNotFound          no adapter of that name in the bundle
+├── EngineError              the native runtime failed; its text is kept in `native`
+├── ContextOverflow          the prompt does not fit the bundle's context
+├── SchemaNotSupported       a tool's input schema cannot be turned into a grammar
+├── ToolHostError            a tool server as a whole failed (a failed *tool* is a result)
+│   ├── ServerStartError     it did not start or did not speak MCP
+│   └── ServerGone           it died or closed the connection
+└── Cancelled                the caller asked to stop
+```
+
+`afx_export` and `afx_train` derive their own errors from `AgentFluxError` in their `errors.py`.
+"""
+
+from collections.abc import Iterable
+
+
+class AgentFluxError(Exception):
+    """Base of all errors of this project. `str(error)` says what, where, and what to do."""
+
+
+class ConfigError(AgentFluxError):
+    """Something that a person wrote (a file, an option) is wrong."""
+
+    def __init__(self, message: str, *, where: str = "") -> None:
+        self.where = where
+        super().__init__(f"{where}: {message}" if where else message)
+
+
+class MissingExtra(AgentFluxError):
+    """An optional dependency is not installed."""
+
+    def __init__(self, module: str, *, extra: str) -> None:
+        self.module, self.extra = module, extra
+        super().__init__(
+            f"{module!r} is not installed; run: pip install 'agentflux-edge[{extra}]'"
+        )
+
+
+class BundleError(AgentFluxError):
+    """The bundle cannot be used."""
+
+    def __init__(self, message: str, *, bundle: str, hint: str = "") -> None:
+        self.bundle, self.hint = bundle, hint
+        super().__init__(f"{bundle}: {message}" + (f"; {hint}" if hint else ""))
+
+
+class ManifestInvalid(BundleError):
+    """afx.json is missing, unreadable, or breaks its schema."""
+
+
+class FileMismatch(BundleError):
+    """A file of the bundle is missing or is not the one that the manifest describes."""
+
+
+class ContractMismatch(BundleError):
+    """The bundle was made for another prompt contract, base model or schema version."""
+
+
+class AdapterNotFound(AgentFluxError):
+    """No adapter of that name is in the bundle."""
+
+    def __init__(self, name: str, *, available: Iterable[str], bundle: str = "") -> None:
+        self.name, self.available = name, tuple(available)
+        has = ", ".join(repr(n) for n in self.available) or "none"
+        super().__init__(f"adapter {name!r} is not in bundle {bundle!r}; it has {has}")
+
+
+class EngineError(AgentFluxError):
+    """The native runtime failed."""
+
+    def __init__(self, message: str, *, native: str = "") -> None:
+        self.native = native
+        super().__init__(message + (f" (runtime said: {_first_line(native)})" if native else ""))
+
+
+class ContextOverflow(AgentFluxError):
+    """The prompt and the room for its answer do not fit the context."""
+
+    def __init__(self, *, needed: int, limit: int) -> None:
+        self.needed, self.limit = needed, limit
+        super().__init__(
+            f"the prompt needs {needed} tokens but the bundle's context holds {limit}; "
+            "shorten the request, its context or the history, or export with a larger context"
+        )
+
+
+class SchemaNotSupported(AgentFluxError):
+    """A tool's input schema cannot be turned into a grammar."""
+
+    def __init__(self, tool: str, *, reason: str) -> None:
+        self.tool, self.reason = tool, reason
+        super().__init__(f"input schema of tool {tool!r} cannot constrain decoding: {reason}")
+
+
+class ToolHostError(AgentFluxError):
+    """A tool server as a whole failed."""
+
+    def __init__(self, server: str, message: str) -> None:
+        self.server = server
+        super().__init__(f"tool server {server!r}: {message}")
+
+
+class ServerStartError(ToolHostError):
+    """The server did not start or did not speak MCP."""
+
+
+class ServerGone(ToolHostError):
+    """The server died or closed the connection."""
+
+
+class Cancelled(AgentFluxError):
+    """The caller asked to stop."""
+
+
+def _first_line(text: str) -> str:
+    return text.strip().splitlines()[0][:200] if text.strip() else ""

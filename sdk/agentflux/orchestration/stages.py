@@ -1,0 +1,205 @@
+"""The decoupled stages: route to a tool set, select a tool, write its arguments, answer.
+
+Each stage is one request to the engine: the shared pieces under the base, the rest under the
+adapter of that subtask, the output constrained to what is valid.
+"""
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import jsonschema
+
+from agentflux.contracts import prompts
+from agentflux.contracts.bundle import AdapterEntry, Manifest
+from agentflux.contracts.grammar import arguments_grammar
+from agentflux.contracts.prompts import Situation, StagePrompt
+from agentflux.contracts.tools import Catalog, ToolCall, ToolSpec
+from agentflux.orchestration.events import Event, StageFinished, StageStarted
+from agentflux.ports import CancelToken, Choosing, Engine, Generation, Segment, StageRecord, Usage
+
+MAX_ARGUMENT_TOKENS = 320
+MAX_ANSWER_TOKENS = 160
+
+Emit = Callable[[Event], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decision:
+    """The next call, or None: no tool serves (or the work is finished).
+
+    problem: why the arguments cannot be used, empty when they can. confidence: the product of the
+    probabilities of the choices made.
+    """
+
+    call: ToolCall | None
+    confidence: float
+    stages: tuple[StageRecord, ...]
+    problem: str = ""
+
+
+class Stages:
+    """The stages over one bundle and one catalog. Keeps no state between requests."""
+
+    def __init__(self, engine: Engine, manifest: Manifest, catalog: Catalog) -> None:
+        self._engine, self._manifest = engine, manifest
+        self.catalog = catalog
+
+    def decide(self, situation: Situation, *, emit: Emit, cancel: CancelToken | None) -> Decision:
+        """Run the stages of one step. Route is skipped when one tool set is connected."""
+        records: list[StageRecord] = []
+        stop = prompts.stop_label(situation)
+        tool_set = next(iter(self.catalog), stop)
+        if len(self.catalog) > 1:
+            records.append(self._route(situation, emit, cancel))
+            tool_set = self._accepted(records[-1], stop)
+        if tool_set != stop:
+            records.append(self._select(tool_set, situation, emit, cancel))
+        confidence = _product(records)
+        name = self._accepted(records[-1], stop) if records else stop
+        if name == stop:
+            return Decision(call=None, confidence=confidence, stages=tuple(records))
+        tool = next(t for t in self.catalog[tool_set] if t.name == name)
+        arguments, problem = self._arguments(tool, situation, records, emit, cancel)
+        call = ToolCall(tool_set=tool_set, tool=name, arguments=arguments)
+        return Decision(
+            call=call, confidence=confidence, stages=tuple(records), problem=problem
+        )
+
+    def warm_up(self) -> Usage:
+        """Compute every static prefix once; returns what it took together."""
+        chat, nothing = self._manifest.chat, Situation(request="")
+        statics = [prompts.answer_prompt(chat, nothing).static]
+        if len(self.catalog) > 1:
+            statics.append(prompts.route_prompt(chat, self.catalog, nothing).static)
+        for name, tools in self.catalog.items():
+            statics.append(prompts.select_prompt(chat, name, tools, nothing).static)
+        prefilled, ms = 0, 0.0
+        for text in statics:
+            request = Generation(segments=(Segment(text=text, keep=True),), max_tokens=1)
+            usage = self._engine.generate(request).usage
+            prefilled, ms = prefilled + usage.prefill_tokens, ms + usage.ms
+        return Usage(prefill_tokens=prefilled, ms=ms)
+
+    def answer(
+        self, situation: Situation, *, emit: Emit, on_text: Callable[[str], None],
+        cancel: CancelToken | None,
+    ) -> tuple[str, StageRecord]:
+        """Let the base model write the final answer, streamed through `on_text`."""
+        prompt = prompts.answer_prompt(self._manifest.chat, situation)
+        emit(StageStarted(stage="answer", adapter=None))
+        request = Generation(
+            segments=_segments(prompt, None), max_tokens=MAX_ANSWER_TOKENS
+        )
+        done = self._engine.generate(request, on_text=on_text, cancel=cancel)
+        record = StageRecord(stage="answer", adapter=None, usage=done.usage)
+        emit(StageFinished(record=record))
+        return done.text.strip(), record
+
+    def _route(
+        self, situation: Situation, emit: Emit, cancel: CancelToken | None
+    ) -> StageRecord:
+        prompt = prompts.route_prompt(self._manifest.chat, self.catalog, situation)
+        candidates = [*self.catalog, prompts.stop_label(situation)]
+        adapter = self._manifest.adapter_for("route")
+        return self._choose("route", adapter, prompt, candidates, emit, cancel)
+
+    def _select(
+        self, tool_set: str, situation: Situation, emit: Emit, cancel: CancelToken | None
+    ) -> StageRecord:
+        tools = self.catalog[tool_set]
+        prompt = prompts.select_prompt(self._manifest.chat, tool_set, tools, situation)
+        candidates = [*(t.name for t in tools), prompts.stop_label(situation)]
+        adapter = self._manifest.adapter_for("select", tool_set)
+        return self._choose("select", adapter, prompt, candidates, emit, cancel)
+
+    def _choose(
+        self,
+        stage: str,
+        adapter: AdapterEntry | None,
+        prompt: StagePrompt,
+        candidates: Sequence[str],
+        emit: Emit,
+        cancel: CancelToken | None,
+    ) -> StageRecord:
+        name = adapter.name if adapter else None
+        emit(StageStarted(stage=stage, adapter=name))
+        request = Choosing(segments=_segments(prompt, adapter), candidates=candidates)
+        scores = self._engine.choose(request, cancel=cancel)
+        record = StageRecord(
+            stage=stage,
+            adapter=name,
+            choice=scores.best,
+            probability=scores.probability,
+            margin=scores.margin,
+            usage=scores.usage,
+        )
+        emit(StageFinished(record=record))
+        return record
+
+    def _accepted(self, record: StageRecord, stop: str) -> str:
+        """Return the choice, or the stop label where its probability is under the threshold."""
+        threshold = self._manifest.calibration.min_probability
+        if record.choice is None or (record.probability or 0.0) < threshold:
+            return stop
+        return record.choice
+
+    def _arguments(
+        self,
+        tool: ToolSpec,
+        situation: Situation,
+        records: list[StageRecord],
+        emit: Emit,
+        cancel: CancelToken | None,
+    ) -> tuple[dict[str, Any], str]:
+        if not tool.takes_arguments:
+            return {}, ""
+        adapter = self._manifest.adapter_for("arguments", tool.tool_set, tool.name)
+        name = adapter.name if adapter else None
+        emit(StageStarted(stage="arguments", adapter=name))
+        tools = self.catalog[tool.tool_set]
+        prompt = prompts.arguments_prompt(self._manifest.chat, tool, tools, situation)
+        request = Generation(
+            segments=_segments(prompt, adapter),
+            max_tokens=MAX_ARGUMENT_TOKENS,
+            grammar=arguments_grammar(tool),
+        )
+        done = self._engine.generate(request, cancel=cancel)
+        records.append(StageRecord(stage="arguments", adapter=name, usage=done.usage))
+        emit(StageFinished(record=records[-1]))
+        if done.finish == "length":
+            return {}, f"the arguments did not end within {MAX_ARGUMENT_TOKENS} tokens"
+        return _parse(done.text, tool)
+
+
+def _segments(prompt: StagePrompt, adapter: AdapterEntry | None) -> tuple[Segment, ...]:
+    """Lay the prompt out for the engine. The static piece is worth keeping."""
+    if adapter is None:
+        pieces = prompt.pieces()
+        return tuple(Segment(text=p, keep=p == prompt.static) for p in pieces)
+    base, adapted = prompt.split(adapter.boundary)
+    shared = tuple(Segment(text=p, keep=p == prompt.static) for p in base)
+    return (*shared, *(Segment(text=p, adapter=adapter.name) for p in adapted))
+
+
+def _parse(text: str, tool: ToolSpec) -> tuple[dict[str, Any], str]:
+    """Read the decoded object and check what a grammar cannot express (`not`, some formats)."""
+    try:
+        arguments = json.loads(text)
+        jsonschema.validate(arguments, dict(tool.input_schema))
+    except ValueError as error:
+        return {}, f"the arguments are not JSON: {error}"
+    except jsonschema.ValidationError as error:
+        return {}, f"the arguments break the tool's schema: {error.message[:200]}"
+    except jsonschema.SchemaError as error:
+        return {}, f"the tool's schema is not valid JSON Schema: {error.message[:200]}"
+    return arguments, ""
+
+
+def _product(records: Sequence[StageRecord]) -> float:
+    product = 1.0
+    for record in records:
+        product *= record.probability if record.probability is not None else 1.0
+    return product
+

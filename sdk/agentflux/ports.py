@@ -1,0 +1,164 @@
+"""The two seams of the SDK: an engine that computes, a host that calls tools.
+
+State goes into the request, not into the object. An engine may keep KV cache between requests, but
+what it kept must not change a result.
+"""
+
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from agentflux.contracts.tools import ToolCall, ToolResult, ToolSpec
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Segment:
+    """A piece of the prompt, tokenized apart, computed under one adapter (None: the base).
+
+    `keep` marks text that many requests share: an engine should keep its KV cache.
+    """
+
+    text: str
+    adapter: str | None = None
+    keep: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Generation:
+    """Decode text after the segments, under the last segment's adapter.
+
+    grammar: an llguidance grammar that the text must match; None for free text.
+    temperature: 0 is greedy. seed: only read when temperature is above 0.
+    """
+
+    segments: Sequence[Segment]
+    max_tokens: int
+    grammar: str | None = None
+    temperature: float = 0.0
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Choosing:
+    """Score the candidates as continuations of the segments, each ended by the end token."""
+
+    segments: Sequence[Segment]
+    candidates: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Usage:
+    """What one request cost. Tokens of the prompt: `prefill_tokens` + `reused_tokens`.
+
+    decoded_tokens: produced, the forced ones among them. forced_tokens: those that the grammar
+    dictated, appended without a choice. adapter_switches: on the live generator.
+    """
+
+    prefill_tokens: int = 0
+    reused_tokens: int = 0
+    decoded_tokens: int = 0
+    forced_tokens: int = 0
+    adapter_switches: int = 0
+    ms: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Completion:
+    """Decoded text. finish: "stop" (end token or complete grammar) or "length"."""
+
+    text: str
+    finish: str
+    usage: Usage
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scores:
+    """The best candidate, its probability among all candidates, and the lead over the runner-up.
+
+    Probabilities are renormalized over the candidates' tokens at every branch. `margin` uses the
+    runner-up's upper bound, so the true lead is at least this large.
+    """
+
+    best: str
+    probability: float
+    margin: float
+    usage: Usage
+
+
+class CancelToken:
+    """Lets another thread stop a run. Checked between tokens and between stages."""
+
+    def __init__(self) -> None:
+        self._event = threading.Event()
+
+    def cancel(self) -> None:
+        """Ask the run to stop."""
+        self._event.set()
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether `cancel` was called."""
+        return self._event.is_set()
+
+
+class Engine(Protocol):
+    """Computes under adapters. Thread-safe: requests of several threads take turns."""
+
+    def generate(
+        self,
+        request: Generation,
+        *,
+        on_text: Callable[[str], None] | None = None,
+        cancel: CancelToken | None = None,
+    ) -> Completion:
+        """Decode. `on_text` gets each new piece of text.
+
+        Raises:
+            ContextOverflow, AdapterNotFound, EngineError, Cancelled.
+        """
+        ...
+
+    def choose(self, request: Choosing, *, cancel: CancelToken | None = None) -> Scores:
+        """Score candidates. Raises as `generate` does."""
+        ...
+
+    def close(self) -> None:
+        """Free native memory. Further requests raise EngineError."""
+        ...
+
+
+class ToolHost(Protocol):
+    """Calls tools. A failed tool is a result; a server that cannot be used raises."""
+
+    def list_tools(self) -> Sequence[ToolSpec]:
+        """Return all tools of all sets.
+
+        Raises:
+            ToolHostError: a server did not start or is gone.
+        """
+        ...
+
+    def call(self, call: ToolCall, *, timeout_s: float) -> ToolResult:
+        """Call a tool once. A failure, time-out or death of the server is a result `is_error`.
+
+        Raises:
+            ToolHostError: the server was already gone and could not be started again.
+        """
+        ...
+
+    def close(self) -> None:
+        """End the servers."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StageRecord:
+    """One stage of a run, as traces, `afx eval` and `afx run --json` show it."""
+
+    stage: str
+    adapter: str | None
+    choice: str | None = None
+    probability: float | None = None
+    margin: float | None = None
+    usage: Usage = field(default_factory=Usage)

@@ -1,0 +1,77 @@
+"""Best-first search must find the exact best candidate with few forward passes."""
+
+import itertools
+import math
+import random
+
+import numpy as np
+import pytest
+
+from agentflux.engines.candidates import Tree, best_candidate
+from agentflux.engines.prefix import Logits
+
+END = 0
+
+
+class Model:
+    """Random logits for each path, and a count of forward passes."""
+
+    def __init__(self, seed: int, vocabulary: int = 12) -> None:
+        self._seed, self._vocabulary = seed, vocabulary
+        self.passes = 0
+
+    def __call__(self, path: tuple[int, ...]) -> Logits:
+        self.passes += 1
+        return self.at(path)
+
+    def at(self, path: tuple[int, ...]) -> Logits:
+        rng = np.random.default_rng([self._seed, *path])
+        return rng.normal(0, 3, self._vocabulary).astype(np.float32)
+
+
+def exact(sequences: list[tuple[int, ...]], model: Model) -> list[float]:
+    """Probability of each sequence: softmax restricted to the tree's children at every node."""
+    found = []
+    for sequence in sequences:
+        probability = 1.0
+        for depth in range(len(sequence)):
+            options = sorted({s[depth] for s in sequences if s[:depth] == sequence[:depth]})
+            weights = np.exp(model.at(sequence[:depth])[options].astype(np.float64))
+            probability *= weights[options.index(sequence[depth])] / weights.sum()
+        found.append(float(probability))
+    return found
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_the_winner_and_its_probability_are_exact(seed: int) -> None:
+    rng = random.Random(seed)
+    pool = list(itertools.product(range(1, 5), repeat=3)) + [(1,), (2, 3), (4, 4, 4, 4)]
+    sequences = [(*s, END) for s in rng.sample(pool, 14)]
+    model = Model(seed)
+    index, probability, margin = best_candidate(Tree(sequences), model)
+    wanted = exact(sequences, model)
+    assert index == max(range(len(wanted)), key=wanted.__getitem__)
+    assert math.isclose(probability, max(wanted), rel_tol=1e-4)
+    assert 0 <= margin <= probability
+    assert margin <= probability - sorted(wanted)[-2] + 1e-6
+
+
+def test_a_shared_beginning_costs_no_pass_of_its_own() -> None:
+    model = Model(1)
+    best_candidate(Tree([(5, 6, 7, END), (5, 6, 8, END)]), model)
+    assert model.passes == 1
+
+
+def test_a_name_that_begins_another_can_win() -> None:
+    sequences = [(3, END), (3, 4, END)]
+    for seed in range(20):
+        model = Model(seed)
+        index, _, _ = best_candidate(Tree(sequences), model)
+        after = model.at((3,))
+        assert index == (0 if after[END] >= after[4] else 1)
+
+
+def test_a_single_candidate_needs_no_pass() -> None:
+    model = Model(1)
+    assert best_candidate(Tree([(5, END)]), model) == (0, 1.0, 1.0)
+    assert model.passes == 0
