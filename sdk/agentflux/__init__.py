@@ -8,6 +8,7 @@ with agentflux.open_bundle("desk-bundle", mcp="servers.json") as agent:
 ```
 """
 
+from agentflux.contracts.cache import cache_folder
 from agentflux.contracts.prompts import Situation
 from agentflux.contracts.tools import Step, ToolCall, ToolResult, ToolSpec
 from agentflux.errors import AgentFluxError
@@ -24,6 +25,7 @@ from agentflux.orchestration.events import (
 from agentflux.orchestration.loop import Budget, RunResult
 from agentflux.orchestration.stages import Decision
 from agentflux.ports import CancelToken, StageRecord, Usage
+from agentflux.report import StagePrinter
 from agentflux.session import Agent, open_bundle
 
 __all__ = [
@@ -41,6 +43,7 @@ __all__ = [
     "ScriptedHost",
     "Situation",
     "StageFinished",
+    "StagePrinter",
     "StageRecord",
     "StageStarted",
     "Step",
@@ -48,6 +51,7 @@ __all__ = [
     "ToolResult",
     "ToolSpec",
     "Usage",
+    "cache_folder",
     "open_bundle",
     "tool",
 ]

@@ -1,5 +1,7 @@
-"""`afx`: run, evaluate and inspect bundles. Exit codes: 0 done, 2 usage, 3 missing extra, 4 bad
-input, 5 a check that failed."""
+"""`afx`: run, evaluate and inspect bundles.
+
+Exit codes: 0 done, 2 wrong usage, 3 a missing extra, 4 bad input, 5 a check that failed.
+"""
 
 import json
 import sys
@@ -49,10 +51,10 @@ def run(
         afx run desk-bundle --mcp servers.json "which files are in docs?"
     """
     from agentflux.report import StagePrinter
-    from agentflux.session import open_bundle
+    from agentflux.session import Approve, open_bundle
 
     printer = StagePrinter(sys.stderr, stream=None if as_json else sys.stdout)
-    approve = "all" if yes else _ask_on_terminal
+    approve: Approve = "all" if yes else _ask_on_terminal
     with open_bundle(bundle, mcp=mcp, approve=approve, threads=threads) as agent:
         result = agent.run(request, context=context, on_event=printer)
     if save_trace is not None:
@@ -68,9 +70,7 @@ def run(
 def inspect(
     bundle: BundleArgument,
     as_json: Annotated[bool, typer.Option("--json", help="Print the manifest.")] = False,
-    check: Annotated[
-        bool, typer.Option(help="Also compare every file with its SHA-256.")
-    ] = True,
+    check: Annotated[bool, typer.Option(help="Also compare every file with its SHA-256.")] = True,
 ) -> None:
     """Show what a bundle holds: base model, profile, adapters, certificate."""
     from agentflux.contracts.bundle import check_files, read_manifest

@@ -6,7 +6,7 @@ AgentFluxError
 ├── MissingExtra             an optional dependency is not installed; names the extra
 ├── BundleError              the bundle cannot be used
 │   ├── ManifestInvalid      afx.json is missing, unreadable or breaks its schema
-│   ├── FileMismatch         a file is missing or differs from the manifest (size, SHA-256, path escape)
+│   ├── FileMismatch         a file is missing or differs from the manifest
 │   └── ContractMismatch     made for another prompt contract, base model or schema version
 ├── AdapterNotFound          no adapter of that name in the bundle
 ├── EngineError              the native runtime failed; its text is kept in `native`
@@ -41,9 +41,7 @@ class MissingExtra(AgentFluxError):
 
     def __init__(self, module: str, *, extra: str) -> None:
         self.module, self.extra = module, extra
-        super().__init__(
-            f"{module!r} is not installed; run: pip install 'agentflux-edge[{extra}]'"
-        )
+        super().__init__(f"{module!r} is not installed; run: pip install 'agentflux-edge[{extra}]'")
 
 
 class BundleError(AgentFluxError):

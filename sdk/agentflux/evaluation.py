@@ -1,6 +1,5 @@
 """`afx eval`: decide the next call of each case, over tools that are only described."""
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -44,13 +43,15 @@ def evaluate_cases(
     try:
         with partial.open("w", encoding="utf-8") as stream, progress("cases", total) as advance:
             for case in read_cases(cases, limit=limit):
-                line = predict(case, lambda c: stages.decide(c.situation(), emit=_quiet, cancel=None))
+                line = predict(
+                    case, lambda c: stages.decide(c.situation(), emit=_quiet, cancel=None)
+                )
                 failed += "error" in line
                 stream.write(prediction_line(line))
                 advance()
     finally:
         engine.close()
-    os.replace(partial, out)
+    partial.replace(out)
     return failed, total
 
 
@@ -76,7 +77,16 @@ def predict(case: Case, decide: Callable[[Case], Decision]) -> dict[str, Any]:
 
 def _stage(record: StageRecord) -> dict[str, Any]:
     row = stage_dict(record)
-    keys = ("stage", "adapter", "choice", "probability", "ms", "prefill_tokens", "reused_tokens", "decoded_tokens")
+    keys = (
+        "stage",
+        "adapter",
+        "choice",
+        "probability",
+        "ms",
+        "prefill_tokens",
+        "reused_tokens",
+        "decoded_tokens",
+    )
     return {key: row[key] for key in keys if key in row}
 
 

@@ -7,9 +7,10 @@ what it kept must not change a result.
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from agentflux.contracts.tools import ToolCall, ToolResult, ToolSpec
+from agentflux.errors import Cancelled
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,6 +103,12 @@ class CancelToken:
         return self._event.is_set()
 
 
+def check_cancelled(cancel: CancelToken | None) -> None:
+    """Raise Cancelled when the token was set."""
+    if cancel is not None and cancel.cancelled:
+        raise Cancelled("the run was cancelled")
+
+
 class Engine(Protocol):
     """Computes under adapters. Thread-safe: requests of several threads take turns."""
 
@@ -128,6 +135,7 @@ class Engine(Protocol):
         ...
 
 
+@runtime_checkable
 class ToolHost(Protocol):
     """Calls tools. A failed tool is a result; a server that cannot be used raises."""
 

@@ -81,7 +81,8 @@ def manifest_table(manifest: Manifest) -> str:
         f"adapters: {runtime.adapter_mode} · context {runtime.context_tokens} tokens",
         f"files       {len(manifest.files)}, {sum(f.bytes for f in manifest.files) / 1e6:.1f} MB",
         "",
-        f"{'adapter':<22} {'subtask':<10} {'tool set':<14} {'tool':<20} {'rank':>4} {'boundary':<11} {'MB':>6}",
+        f"{'adapter':<22} {'subtask':<10} {'tool set':<14} {'tool':<20} "
+        f"{'rank':>4} {'boundary':<11} {'MB':>6}",
     ]
     sizes = {f.path: f.bytes for f in manifest.files}
     rows.extend(

@@ -8,7 +8,8 @@ from typing import Literal, Self
 
 from agentflux.contracts.bundle import AdapterEntry, Manifest, read_manifest
 from agentflux.contracts.prompts import Situation
-from agentflux.contracts.tools import Catalog, ToolSpec
+from agentflux.contracts.tools import Catalog, ToolCall, ToolSpec
+from agentflux.errors import ConfigError
 from agentflux.hosts.local import LocalTools
 from agentflux.hosts.many import Hosts
 from agentflux.orchestration.events import Event
@@ -30,12 +31,14 @@ class Agent:
         host: ToolHost,
         *,
         approve: Approve = "read_only",
+        trusted: frozenset[str] = frozenset(),
     ) -> None:
+        """Connect the parts. trusted: tool sets that the application wrote itself."""
         self._engine, self._host = engine, host
         self.manifest = manifest
         self.catalog: Catalog = _by_set(host.list_tools())
         self._stages = Stages(engine, manifest, self.catalog)
-        self._loop = AgentLoop(self._stages, host, _approver(approve))
+        self._loop = AgentLoop(self._stages, host, _approver(approve, trusted))
 
     def run(
         self,
@@ -119,9 +122,9 @@ def open_bundle(
     """Open a bundle and connect its tools.
 
     tools: plain functions (see `agentflux.tool`) and tool hosts. mcp: an `mcpServers` JSON file.
-    approve: which calls may run unasked. "read_only": those whose tool says that it only reads
-    (functions given here count as approved); "all"; "none"; or a callable that is asked for each
-    call and may show it to a person. threads: of the model; None takes the physical cores.
+    approve: which calls may run unasked. "read_only": tools that say they only read, and your own
+    functions unless marked otherwise; "all"; "none"; or a callable that is asked for each call and
+    may show it to a person. threads: of the model; None takes the physical cores.
 
     Raises:
         BundleError: the bundle is not whole, or made for another version.
@@ -131,13 +134,16 @@ def open_bundle(
     folder = Path(path)
     manifest = read_manifest(folder)
     hosts = _hosts(tools)
+    own = [host for host in hosts if isinstance(host, LocalTools)]
+    trusted = frozenset(tool.tool_set for host in own for tool in host.list_tools())
     if mcp is not None:
         from agentflux.hosts.mcp import McpHost  # imports mcp: 0.7 s, only when asked for
 
         hosts.append(McpHost.from_config(mcp))
     host = Hosts(hosts)
     try:
-        return Agent(open_engine(folder, manifest, threads=threads), manifest, host, approve=approve)
+        engine = open_engine(folder, manifest, threads=threads)
+        return Agent(engine, manifest, host, approve=approve, trusted=trusted)
     except BaseException:
         host.close()
         raise
@@ -157,16 +163,11 @@ def describe(entry: AdapterEntry) -> str:
 
 
 def _hosts(tools: Tools) -> list[ToolHost]:
-    hosts: list[ToolHost] = []
-    functions: list[Callable[..., object]] = []
-    for item in tools:
-        if hasattr(item, "list_tools"):
-            hosts.append(item)  # type: ignore[arg-type]
-        else:
-            functions.append(item)  # type: ignore[arg-type]
-    if functions:
-        hosts.append(LocalTools("functions", functions))
-    return hosts
+    """Keep hosts as they are and gather plain functions in one tool set, `functions`."""
+    items = list(tools)
+    hosts = [item for item in items if isinstance(item, ToolHost)]
+    functions = [item for item in items if not isinstance(item, ToolHost)]
+    return [*hosts, LocalTools("functions", functions)] if functions else hosts
 
 
 def _by_set(tools: Iterable[ToolSpec]) -> dict[str, tuple[ToolSpec, ...]]:
@@ -176,14 +177,23 @@ def _by_set(tools: Iterable[ToolSpec]) -> dict[str, tuple[ToolSpec, ...]]:
     return {name: tuple(found) for name, found in sets.items()}
 
 
-def _approver(approve: Approve) -> Approver:
+def _approver(approve: Approve, trusted: frozenset[str]) -> Approver:
+    def reads(call: ToolCall, spec: ToolSpec) -> bool:
+        """Hints can only make it stricter: an unhinted tool passes only if the app wrote it."""
+        unhinted = spec.read_only is None and call.tool_set in trusted
+        return (spec.read_only is True or unhinted) and spec.destructive is not True
+
     if callable(approve):
         return approve
     rules: dict[str, Approver] = {
         "all": lambda call, spec: True,
         "none": lambda call, spec: False,
-        "read_only": lambda call, spec: spec.read_only is True and spec.destructive is not True,
+        "read_only": reads,
     }
+    if approve not in rules:
+        raise ConfigError(
+            f"approve must be a function or one of {', '.join(rules)}, not {approve!r}"
+        )
     return rules[approve]
 
 

@@ -1,4 +1,4 @@
-"""The bundle's manifest `afx.json`: what export promises and the device checks before native code."""
+"""The manifest `afx.json`: what export promises and the device checks before native code."""
 
 import hashlib
 import json
@@ -74,7 +74,7 @@ class RuntimeSettings(_Model):
 
 
 class AdapterEntry(_Model):
-    """One adapter. `tool_set` None: serves any set (a general adapter). `tool` None: any tool of it.
+    """One adapter. `tool_set` None: serves any set (a general adapter); `tool` None: any tool.
 
     `index` is the adapter's row in a stacked graph; None in the other modes.
     """
@@ -160,7 +160,9 @@ class Manifest(_Model):
             raise ValueError(msg)
         for adapter in self.adapters:
             if adapter.file is not None and adapter.file not in paths:
-                msg = f"adapter {adapter.name!r} names {adapter.file!r}, which is not listed in files"
+                msg = (
+                    f"adapter {adapter.name!r} names {adapter.file!r}, which is not listed in files"
+                )
                 raise ValueError(msg)
             if self.runtime.adapter_mode == "runtime" and adapter.file is None:
                 msg = f"adapter {adapter.name!r} has no file"

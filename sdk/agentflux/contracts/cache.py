@@ -64,4 +64,6 @@ def _tensor_hashes(path: Path) -> dict[str, str]:
                 found[name] = digest.hexdigest()
             return found
     except (OSError, ValueError, KeyError, TypeError, struct.error) as error:
-        raise ConfigError(f"is not a readable safetensors file: {error}", where=str(path)) from error
+        raise ConfigError(
+            f"is not a readable safetensors file: {error}", where=str(path)
+        ) from error

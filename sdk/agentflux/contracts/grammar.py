@@ -8,14 +8,17 @@ Needs llguidance, no tokenizer library.
 import json
 from collections.abc import Mapping
 from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import llguidance
 
 from agentflux.contracts.tools import JsonSchema, ToolSpec
 from agentflux.errors import SchemaNotSupported
 
-_OPTIONS = {"whitespace_flexible": False}
+if TYPE_CHECKING:
+    from llguidance._lib import JsonCompileOptions
+
+_OPTIONS: "JsonCompileOptions" = {"whitespace_flexible": False}
 
 
 @lru_cache(maxsize=4)
@@ -83,7 +86,7 @@ def _allowed_head(
 def _closed(schema: JsonSchema) -> dict[str, Any]:
     """Forbid properties that the schema does not name, wherever it names some."""
     closed = _close(schema)
-    if not isinstance(closed, dict):
+    if not isinstance(closed, dict) or closed.get("type", "object") != "object":
         msg = "the schema is not an object"
         raise ValueError(msg)
     closed.setdefault("type", "object")
@@ -92,7 +95,7 @@ def _closed(schema: JsonSchema) -> dict[str, Any]:
     return closed
 
 
-def _close(node: object) -> Any:
+def _close(node: object) -> object:
     if isinstance(node, list):
         return [_close(item) for item in node]
     if not isinstance(node, Mapping):

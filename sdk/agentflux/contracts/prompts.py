@@ -65,7 +65,9 @@ class StagePrompt:
 
     def pieces(self) -> tuple[str, ...]:
         """All pieces in order, empty ones left out."""
-        return tuple(p for p in (self.static, *self.context, *self.conversation, self.instruction) if p)
+        return tuple(
+            p for p in (self.static, *self.context, *self.conversation, self.instruction) if p
+        )
 
     def split(self, boundary: Boundary) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """Return the pieces before and after the activation boundary."""
@@ -136,7 +138,9 @@ def cut(text: str, limit: int) -> str:
         return text
     head = limit * 2 // 3
     left_out = len(text) - limit
-    return f"{text[:head]} … [{left_out} characters left out] … {text[len(text) - (limit - head) :]}"
+    return (
+        f"{text[:head]} … [{left_out} characters left out] … {text[len(text) - (limit - head) :]}"
+    )
 
 
 def _stage(chat: ChatFormat, system: str, situation: Situation, instruction: str) -> StagePrompt:
@@ -188,7 +192,9 @@ def _first_sentence(text: str, limit: int) -> str:
 def _parameters(schema: JsonSchema) -> str:
     properties = schema.get("properties") or {}
     required = set(schema.get("required") or ())
-    parts = [name + ("" if name in required else "?") + _nested(p) for name, p in properties.items()]
+    parts = [
+        name + ("" if name in required else "?") + _nested(p) for name, p in properties.items()
+    ]
     return f"({', '.join(parts)})"
 
 

@@ -1,4 +1,4 @@
-"""Tools as servers describe them, calls as the model writes them, results as servers return them."""
+"""Tools as servers describe them, calls as the model writes them, results as servers answer."""
 
 import hashlib
 import json

@@ -44,9 +44,7 @@ class Tree:
         return path
 
 
-def best_candidate(
-    tree: Tree, logits_at: Callable[[Path], Logits]
-) -> tuple[int, float, float]:
+def best_candidate(tree: Tree, logits_at: Callable[[Path], Logits]) -> tuple[int, float, float]:
     """Return (index, probability, margin) of the most probable candidate.
 
     logits_at(path): the logits after the prompt and `path`.
@@ -67,4 +65,5 @@ def best_candidate(
 
 def _softmax(values: Logits) -> Logits:
     shifted = np.exp(values.astype(np.float64) - values.max())
-    return (shifted / shifted.sum()).astype(np.float32)
+    shares: Logits = (shifted / shifted.sum()).astype(np.float32)
+    return shares

@@ -19,8 +19,17 @@ from agentflux.contracts.grammar import tokenizer as grammar_tokenizer
 from agentflux.engines.candidates import Path as TokenPath
 from agentflux.engines.candidates import Tree, best_candidate
 from agentflux.engines.prefix import Line, Logits, Pair, Placed, PrefixPool
-from agentflux.errors import AdapterNotFound, Cancelled, EngineError, MissingExtra
-from agentflux.ports import CancelToken, Choosing, Completion, Generation, Scores, Segment, Usage
+from agentflux.errors import AdapterNotFound, EngineError, MissingExtra
+from agentflux.ports import (
+    CancelToken,
+    Choosing,
+    Completion,
+    Generation,
+    Scores,
+    Segment,
+    Usage,
+    check_cancelled,
+)
 
 # Without this, onnxruntime-genai >= 0.15 writes a device id and two databases into the home folder.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
@@ -98,7 +107,7 @@ class OrtEngine:
 
             def logits_at(path: TokenPath) -> Logits:
                 nonlocal decoded
-                _check(cancel)
+                check_cancelled(cancel)
                 if path:
                     placed.line.rewind(length)
                     placed.line.decode(path)
@@ -215,7 +224,8 @@ class _OrtStream:
     def logits(self) -> Logits:
         with _native("no logits"):
             out: Logits = np.asarray(self._generator.get_logits(), dtype=np.float32)
-        return out.reshape(-1, out.shape[-1])[-1]
+        last: Logits = out.reshape(-1, out.shape[-1])[-1]
+        return last
 
 
 class _Decoder:
@@ -232,7 +242,6 @@ class _Decoder:
         self._engine, self._line, self._request = engine, line, request
         self._on_text, self._cancel = on_text, cancel
         self._matcher = engine.matcher(request.grammar) if request.grammar else None
-        self._mask = None
         self._random = np.random.default_rng(request.seed)
         self._stream = engine.stream_decoder()
         self.tokens: list[int] = []
@@ -241,7 +250,7 @@ class _Decoder:
     def run(self) -> str:
         """Decode until the end and return how it finished."""
         while len(self.tokens) < self._request.max_tokens:
-            _check(self._cancel)
+            check_cancelled(self._cancel)
             step = self._forced() or self._free()
             if not step:
                 return "stop"
@@ -268,21 +277,13 @@ class _Decoder:
     def _free(self) -> list[int]:
         logits = self._line.stream.logits()
         if self._matcher is not None:
-            logits = self._masked(logits)
+            logits = _masked(logits, self._matcher)
         token = self._pick(logits)
         if token in self._engine.end_tokens:
             return []
         if self._matcher is not None and not self._matcher.consume_token(token):
             raise EngineError("no token fits the grammar", native=self._matcher.get_error())
         return [token]
-
-    def _masked(self, logits: Logits) -> Logits:
-        if self._mask is None:
-            self._mask = llguidance.numpy.allocate_token_bitmask(1, logits.shape[-1])
-        llguidance.numpy.fill_next_token_bitmask(self._matcher, self._mask, 0)
-        masked = logits.reshape(1, -1).copy()
-        llguidance.numpy.apply_token_bitmask_inplace(masked, self._mask)
-        return masked[0]
 
     def _pick(self, logits: Logits) -> int:
         if self._request.temperature <= 0:
@@ -297,6 +298,16 @@ class _Decoder:
             for token in step:
                 if piece := str(self._stream.decode(token)):
                     self._on_text(piece)
+
+
+def _masked(logits: Logits, matcher: llguidance.LLMatcher) -> Logits:
+    """Return a copy in which tokens that the grammar forbids have minus infinity."""
+    mask = llguidance.numpy.allocate_token_bitmask(1, logits.shape[-1])
+    llguidance.numpy.fill_next_token_bitmask(matcher, mask, 0)
+    masked = logits.reshape(1, -1).copy()
+    llguidance.numpy.apply_token_bitmask_inplace(masked, mask)
+    row: Logits = masked[0]
+    return row
 
 
 def physical_cores() -> int:
@@ -319,11 +330,6 @@ def _usage(placed: Placed, started: float, decoded: int, forced: int) -> Usage:
         adapter_switches=placed.switches,
         ms=(time.perf_counter() - started) * 1e3,
     )
-
-
-def _check(cancel: CancelToken | None) -> None:
-    if cancel is not None and cancel.cancelled:
-        raise Cancelled("the run was cancelled")
 
 
 @contextmanager

@@ -3,7 +3,15 @@
 from collections.abc import Callable, Iterable, Sequence
 
 from agentflux.errors import EngineError
-from agentflux.ports import CancelToken, Choosing, Completion, Generation, Scores, Usage
+from agentflux.ports import (
+    CancelToken,
+    Choosing,
+    Completion,
+    Generation,
+    Scores,
+    Usage,
+    check_cancelled,
+)
 
 Request = Generation | Choosing
 
@@ -27,6 +35,7 @@ class ScriptedEngine:
         cancel: CancelToken | None = None,
     ) -> Completion:
         """Return the next entry of the script as text."""
+        check_cancelled(cancel)
         text, _ = self._next(request)
         if on_text is not None:
             on_text(text)
@@ -39,6 +48,7 @@ class ScriptedEngine:
         Raises:
             EngineError: the scripted choice is not among the candidates.
         """
+        check_cancelled(cancel)
         best, probability = self._next(request)
         _require(best, request.candidates)
         return Scores(best=best, probability=probability, margin=probability, usage=Usage())

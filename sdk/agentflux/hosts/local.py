@@ -143,7 +143,7 @@ class _LocalTool:
 
         threading.Thread(target=work, name=f"tool {call.tool}", daemon=True).start()
         try:
-            return answers.get(timeout=timeout_s + _CANCEL_GRACE_S)
+            return answers.get(timeout=timeout_s + 2 * _CANCEL_GRACE_S)
         except queue.Empty:
             return timed_out(call, timeout_s=timeout_s)
 
@@ -164,13 +164,13 @@ class _Overrun(Exception):
 
 
 async def _within(coroutine: Coroutine[Any, Any, object], timeout_s: float) -> object:
-    try:
-        async with asyncio.timeout(timeout_s) as limit:
-            return await coroutine
-    except TimeoutError as error:
-        if limit.expired():
-            raise _Overrun from error
-        raise
+    task = asyncio.ensure_future(coroutine)
+    _, pending = await asyncio.wait({task}, timeout=timeout_s)
+    if pending:
+        task.cancel()
+        await asyncio.wait({task}, timeout=_CANCEL_GRACE_S)
+        raise _Overrun
+    return task.result()
 
 
 def _text(value: object) -> str:

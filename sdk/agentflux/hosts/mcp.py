@@ -11,7 +11,7 @@ from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self, cast
 
 import anyio
 from pydantic import ValidationError
@@ -23,6 +23,7 @@ from agentflux.hosts.mcp_config import DEFAULT_ENV_ALLOW, ServerConfig, load_ser
 from agentflux.hosts.mcp_content import result_from_wire
 from agentflux.hosts.results import failed, timed_out, unknown_tool_set
 from agentflux.hosts.stderr_tail import StderrTail
+from agentflux.hosts.watched_stream import WatchedStream
 
 try:
     import httpx2
@@ -33,9 +34,7 @@ try:
 except ModuleNotFoundError as error:
     raise MissingExtra("mcp", extra="mcp") from error
 
-if TYPE_CHECKING:
-    from mcp.client._transport import ReadStream, TransportStreams
-    from mcp.shared.message import SessionMessage
+_Streams = tuple[Any, Any]
 
 # Without a handler, Python prints the library's warnings about a server on the user's terminal.
 logging.getLogger("mcp").addHandler(logging.NullHandler())
@@ -156,6 +155,8 @@ class _Server:
         self._start_timeout_s = start_timeout_s
         self._delays_s = restart_delays_s
         self._connection: _Connection | None = None
+        self._opening: _Connection | None = None
+        self._closed = False
         self._lock = asyncio.Lock()
         self._losses = 0
         self._last_loss_s = 0.0
@@ -170,7 +171,7 @@ class _Server:
                 wire = await connection.call(call)
         except TimeoutError:
             self._lost(connection)
-            note = "its server was stopped"
+            note = "its session was ended" if self._config.url else "its server was stopped"
             return timed_out(call, timeout_s=timeout_s, consequence=note)
         except mcp.MCPError as error:
             if not connection.lost_by(error):
@@ -184,8 +185,10 @@ class _Server:
         return result_from_wire(wire)
 
     async def close(self) -> None:
-        if self._connection is not None:
-            await self._connection.close()
+        """End the session, and the start of one that another thread's call waits for."""
+        self._closed = True
+        held = [one for one in (self._connection, self._opening) if one is not None]
+        await asyncio.gather(*(connection.close() for connection in held))
 
     async def _connected(self) -> "_Connection":
         async with self._lock:
@@ -198,14 +201,19 @@ class _Server:
             return self._connection
 
     async def _start(self) -> "_Connection":
-        connection = _Connection(self._config)
-        await connection.open(self._start_timeout_s)
+        if self._closed:
+            raise ServerGone(self._config.name, "its host was closed")
+        self._opening = connection = _Connection(self._config)
+        try:
+            await connection.open(self._start_timeout_s)
+        finally:
+            self._opening = None
         return connection
 
     async def _restart(self) -> "_Connection":
         reason = "it kept dying or hanging"
-        while self._losses <= len(self._delays_s):
-            await asyncio.sleep(self._delays_s[self._losses - 1])
+        while (losses := self._recent_losses()) <= len(self._delays_s):
+            await asyncio.sleep(self._delays_s[losses - 1])
             try:
                 return await self._start()
             except ServerStartError as error:
@@ -219,10 +227,13 @@ class _Server:
             self._count_loss()
 
     def _count_loss(self) -> None:
-        now = asyncio.get_running_loop().time()
-        forgiven = now - self._last_loss_s > _FORGIVEN_AFTER_S
-        self._losses = 1 if forgiven else self._losses + 1
-        self._last_loss_s = now
+        self._losses += 1
+        self._last_loss_s = asyncio.get_running_loop().time()
+
+    def _recent_losses(self) -> int:
+        if asyncio.get_running_loop().time() - self._last_loss_s > _FORGIVEN_AFTER_S:
+            self._losses = 0
+        return max(self._losses, 1)
 
 
 class _Connection:
@@ -232,7 +243,7 @@ class _Connection:
         self.tools: tuple[ToolSpec, ...] = ()
         self._config = config
         self._stderr: StderrTail | None = None
-        self._watched: _WatchedStream | None = None
+        self._watched: WatchedStream | None = None
         self._client: mcp.Client | None = None
         self._task: asyncio.Task[None] | None = None
         self._scope = anyio.CancelScope()
@@ -302,12 +313,12 @@ class _Connection:
                 await self._stop.wait()
 
     @asynccontextmanager
-    async def _transport(self) -> AsyncGenerator["TransportStreams"]:
+    async def _transport(self) -> AsyncGenerator[_Streams]:
         async with self._streams() as (read, write):
-            self._watched = _WatchedStream(read)
+            self._watched = WatchedStream(read)
             yield self._watched, write
 
-    def _streams(self) -> AbstractAsyncContextManager["TransportStreams"]:
+    def _streams(self) -> AbstractAsyncContextManager[_Streams]:
         if self._config.url:
             return _http_streams(self._config)
         self._stderr = StderrTail()
@@ -329,52 +340,8 @@ class _Connection:
         return self._config.redact(f"{reason} (started as: {self._config.shown}){said}")
 
 
-class _WatchedStream:
-    """A read stream that remembers its end, so that the next call knows before it is sent."""
-
-    def __init__(self, inner: "ReadStream[SessionMessage | Exception]") -> None:
-        self._inner = inner
-        self.ended = False
-        self.not_json = False
-
-    async def receive(self) -> "SessionMessage | Exception":
-        try:
-            message = await self._inner.receive()
-        except (anyio.EndOfStream, anyio.ClosedResourceError, anyio.BrokenResourceError):
-            self.ended = True
-            raise
-        self.not_json = self.not_json or isinstance(message, ValueError)
-        return message
-
-    async def aclose(self) -> None:
-        await self._inner.aclose()
-
-    def __aiter__(self) -> Self:
-        return self
-
-    async def __anext__(self) -> "SessionMessage | Exception":
-        try:
-            return await self.receive()
-        except anyio.EndOfStream:
-            raise StopAsyncIteration from None
-
-    async def __aenter__(self) -> Self:
-        await self._inner.__aenter__()
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> bool | None:
-        return await self._inner.__aexit__(kind, error, trace)
-
-
 @asynccontextmanager
-async def _stdio_streams(
-    config: ServerConfig, stderr: StderrTail
-) -> AsyncGenerator["TransportStreams"]:
+async def _stdio_streams(config: ServerConfig, stderr: StderrTail) -> AsyncGenerator[_Streams]:
     parameters = mcp.StdioServerParameters(
         command=config.command, args=list(config.args), env=dict(config.env), cwd=config.cwd
     )
@@ -385,7 +352,7 @@ async def _stdio_streams(
 
 
 @asynccontextmanager
-async def _http_streams(config: ServerConfig) -> AsyncGenerator["TransportStreams"]:
+async def _http_streams(config: ServerConfig) -> AsyncGenerator[_Streams]:
     async with (
         httpx2.AsyncClient(headers=dict(config.headers), timeout=_HTTP_TIMEOUT) as client,
         streamable_http_client(config.url, http_client=client) as streams,
@@ -423,8 +390,7 @@ async def _close_all(servers: Sequence[_Server]) -> None:
 
 
 def _explained(error: BaseException, config: ServerConfig) -> str:
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
+    error = _first_leaf(error)
     if isinstance(error, ToolHostError):
         return str(error).partition(": ")[2]
     if isinstance(error, FileNotFoundError):
@@ -435,6 +401,13 @@ def _explained(error: BaseException, config: ServerConfig) -> str:
     if isinstance(error, mcp.MCPError) and error.code == CONNECTION_CLOSED and not config.url:
         return "ended before it spoke MCP"
     return f"did not speak MCP: {_first_line(error) or type(error).__name__}"
+
+
+def _first_leaf(error: BaseException) -> BaseException:
+    if not isinstance(error, BaseExceptionGroup):
+        return error
+    leaves = cast("BaseExceptionGroup[BaseException]", error).exceptions
+    return _first_leaf(leaves[0])
 
 
 def _first_line(error: BaseException) -> str:

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from agentflux.errors import ConfigError
 
@@ -37,6 +37,7 @@ _HARMLESS = frozenset(
     | {"autoApprove", "alwaysAllow", "autoStart", "tools"}
 )
 _TOP_HARMLESS = frozenset({"$schema", "version", "inputs", "globalShortcut", "preferences"})
+_OBJECT = TypeAdapter(dict[str, object], config=ConfigDict(strict=True))
 _SHORTEST_SECRET = 4
 _REFERENCE = re.compile(r"\$\{([^}]*)\}")
 _VARIABLE = re.compile(
@@ -101,8 +102,8 @@ def load_servers(
 
 
 def _document(source: str | Path | Mapping[str, Any]) -> tuple[str, object]:
-    if isinstance(source, Mapping):
-        return "<configuration>", source
+    if not isinstance(source, str | Path):
+        return "<configuration>", dict(source)
     path = Path(source)
     try:
         text = path.read_text(encoding="utf-8-sig")
@@ -124,30 +125,34 @@ def _no_duplicates(pairs: list[tuple[str, object]]) -> dict[str, object]:
 
 
 def _entries(document: object, where: str) -> list[tuple[str, object]]:
-    if not isinstance(document, Mapping) or "mcpServers" not in document:
-        raise ConfigError(
-            'needs an object with the key "mcpServers": {"<tool set>": {"command": …}}', where=where
-        )
-    if unknown := sorted(set(document) - _TOP_HARMLESS - {"mcpServers"}):
+    top = _object(document, "must be an object", where=where)
+    if "mcpServers" not in top:
+        needed = 'needs the key "mcpServers": {"<tool set>": {"command": …}}'
+        raise ConfigError(needed, where=where)
+    if unknown := sorted(set(top) - _TOP_HARMLESS - {"mcpServers"}):
         raise ConfigError(f"unknown key {unknown[0]!r} beside 'mcpServers'", where=where)
-    servers = document["mcpServers"]
-    if not isinstance(servers, Mapping):
-        raise ConfigError("must be an object of servers by name", where=f"{where}: mcpServers")
-    if any(not isinstance(name, str) or not name.strip() for name in servers):
-        raise ConfigError("a server needs a name", where=f"{where}: mcpServers")
+    where = f"{where}: mcpServers"
+    servers = _object(top["mcpServers"], "must be an object of servers by name", where=where)
+    if not all(name.strip() for name in servers):
+        raise ConfigError("a server needs a name", where=where)
     return list(servers.items())
 
 
+def _object(value: object, message: str, *, where: str) -> dict[str, object]:
+    try:
+        return _OBJECT.validate_python(value)
+    except ValidationError:
+        raise ConfigError(message, where=where) from None
+
+
 def _entry(body: object, *, where: str) -> _Entry:
-    if not isinstance(body, Mapping):
-        raise ConfigError('must be an object with "command" or "url"', where=where)
-    if body.get("type") == "sse" or body.get("transport") == "sse":
-        raise ConfigError(
-            "the SSE transport is not supported; use the server's streamable HTTP url", where=where
-        )
-    read = {key: value for key, value in body.items() if key not in _HARMLESS}
+    read = _object(body, 'must be an object with "command" or "url"', where=where)
+    read = {key: value for key, value in read.items() if key not in _HARMLESS}
     if "transport" in read:
         read.setdefault("type", read.pop("transport"))
+    if read.get("type") == "sse":
+        use = "the SSE transport is not supported; use the server's streamable HTTP url"
+        raise ConfigError(use, where=f"{where}.type")
     try:
         entry = _Entry.model_validate(read)
     except ValidationError as error:
@@ -160,7 +165,7 @@ def _entry(body: object, *, where: str) -> _Entry:
 
 def _consistent(entry: _Entry, where: str) -> _Entry:
     if (entry.command is None) == (entry.url is None):
-        raise ConfigError('needs either "command" or "url"', where=where)
+        raise ConfigError("needs either 'command' or 'url'", where=where)
     stray = ("headers",) if entry.command is not None else ("args", "env", "cwd")
     for key in stray:
         if getattr(entry, key):
@@ -200,11 +205,12 @@ def _expanded(text: str, *, where: str, remember: Callable[[str], object]) -> st
         reference = _VARIABLE.fullmatch(match[1])
         if reference is None:
             raise ConfigError(f"{match[0]!r} is not a reference like ${{NAME}}", where=where)
-        found = os.environ.get(reference["name"], reference["default"])
-        if found is None:
-            name = reference["name"]
+        name = reference["name"]
+        default: str | None = reference["default"]
+        if name not in os.environ and default is None:
             raise ConfigError(f"environment variable {name!r} is not set", where=where)
-        if reference["name"] not in DEFAULT_ENV_ALLOW:
+        found = os.environ.get(name, default or "")
+        if name not in DEFAULT_ENV_ALLOW:
             remember(found)
         return found
 

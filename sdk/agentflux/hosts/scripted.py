@@ -10,14 +10,10 @@ assert host.calls[0].arguments == {"to": "Ada"}
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from agentflux.contracts.tools import Arguments, ToolCall, ToolResult, ToolSpec
 from agentflux.errors import AgentFluxError, ConfigError
 from agentflux.hosts.results import failed, timed_out, unknown_tool, unknown_tool_set
-
-if TYPE_CHECKING:
-    from typing_extensions import TypeIs
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +25,7 @@ class Slow:
 
 
 OneAnswer = str | ToolResult | Slow | AgentFluxError | Callable[[Arguments], str | ToolResult]
-Answer = OneAnswer | Sequence[OneAnswer]
+Answer = OneAnswer | list[OneAnswer]
 
 
 class ScriptedHost:
@@ -45,9 +41,13 @@ class ScriptedHost:
     ) -> None:
         self.calls: list[ToolCall] = []
         self.closed = False
-        self._answers: dict[str, OneAnswer | list[OneAnswer]] = {
-            key: answer if _is_single(answer) else list(answer) for key, answer in answers.items()
-        }
+        self._single: dict[str, OneAnswer] = {}
+        self._lists: dict[str, list[OneAnswer]] = {}
+        for key, answer in answers.items():
+            if isinstance(answer, list):
+                self._lists[key] = answer.copy()
+            else:
+                self._single[key] = answer
         self._tools = tuple(tools if tools is not None else map(_bare_tool, answers))
 
     def list_tools(self) -> Sequence[ToolSpec]:
@@ -73,23 +73,20 @@ class ScriptedHost:
         self.closed = True
 
     def _play(self, call: ToolCall, timeout_s: float) -> ToolResult:
-        key = f"{call.tool_set}.{call.tool}"
-        answer = self._answers.get(key, [])
-        if isinstance(answer, list):
-            if not answer:
-                return failed(f"the script has no more answers for {key!r}")
-            answer = answer.pop(0)
+        answer = self._next(f"{call.tool_set}.{call.tool}")
         if isinstance(answer, AgentFluxError):
             raise answer
         if isinstance(answer, Slow):
             late = answer.seconds > timeout_s
             return timed_out(call, timeout_s=timeout_s) if late else ToolResult(text=answer.text)
-        given = answer(call.arguments) if callable(answer) else answer
+        given = answer if isinstance(answer, str | ToolResult) else answer(call.arguments)
         return given if isinstance(given, ToolResult) else ToolResult(text=given)
 
-
-def _is_single(answer: Answer) -> "TypeIs[OneAnswer]":
-    return isinstance(answer, str | ToolResult | Slow | AgentFluxError) or callable(answer)
+    def _next(self, key: str) -> OneAnswer:
+        if key in self._single:
+            return self._single[key]
+        left = self._lists.get(key)
+        return left.pop(0) if left else failed(f"the script has no more answers for {key!r}")
 
 
 def _bare_tool(key: str) -> ToolSpec:

@@ -4,7 +4,7 @@ import inspect
 import typing
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import pydantic_core
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
@@ -104,48 +104,47 @@ def _plain(schema: dict[str, Any]) -> dict[str, Any]:
     """
     definitions: dict[str, Any] = schema.pop("$defs", {})
     recursive = {name for name in definitions if _reaches(definitions, name, name, set())}
-    plain = _rewritten(schema, definitions, recursive)
-    plain.setdefault("properties", {})
+    shortener = _Shortener({name: definitions[name] for name in {*definitions} - recursive})
+    plain: dict[str, Any] = {"properties": {}, **shortener.node(schema)}
     if recursive:
-        plain["$defs"] = {
-            name: _rewritten(definitions[name], definitions, recursive) for name in recursive
-        }
+        plain["$defs"] = {name: shortener.node(definitions[name]) for name in sorted(recursive)}
     return plain
 
 
-def _rewritten(node: Any, definitions: Mapping[str, Any], recursive: set[str]) -> Any:
-    if isinstance(node, list):
-        return [_rewritten(item, definitions, recursive) for item in node]
-    if not isinstance(node, dict):
-        return node
-    name = _referred(node)
-    if name and name not in recursive:
-        beside = {key: value for key, value in node.items() if key != "$ref"}
-        return _rewritten({**definitions[name], **beside}, definitions, recursive)
-    kept = _without_null({key: value for key, value in node.items() if key != "title"})
-    if "properties" in node:
-        properties = node["properties"].items()
-        kept["properties"] = {
-            key: _rewritten(value, definitions, recursive) for key, value in properties
-        }
-    rest = ((key, value) for key, value in kept.items() if key not in ("properties", "default"))
-    return kept | {key: _rewritten(value, definitions, recursive) for key, value in rest}
+@dataclass(frozen=True, slots=True)
+class _Shortener:
+    inlined: Mapping[str, Any]
+
+    def node(self, node: dict[str, Any]) -> dict[str, Any]:
+        """Shorten one schema and what stands in it."""
+        name = str(node.get("$ref", "")).removeprefix("#/$defs/")
+        if name in self.inlined:
+            beside = {key: value for key, value in node.items() if key != "$ref"}
+            return self.node({**self.inlined[name], **beside})
+        kept = _without_null(node)
+        kept.pop("title", None)
+        return {key: self._value(key, value) for key, value in kept.items()}
+
+    def _value(self, key: str, value: Any) -> object:  # noqa: ANN401 - JSON
+        if key == "properties":
+            return {name: self.node(schema) for name, schema in value.items()}
+        if key in ("anyOf", "allOf", "oneOf", "prefixItems"):
+            return [self.node(schema) for schema in value]
+        if key in ("items", "additionalProperties") and isinstance(value, dict):
+            return self.node(cast("dict[str, Any]", value))
+        return value
 
 
 def _without_null(node: dict[str, Any]) -> dict[str, Any]:
+    node = dict(node)
     if "default" not in node or node["default"] is not None:
         return node
-    node = {key: value for key, value in node.items() if key != "default"}
+    del node["default"]
     choices = [choice for choice in node.get("anyOf", []) if choice != {"type": "null"}]
     if len(choices) == 1:
         del node["anyOf"]
         return {**choices[0], **node}
     return {**node, "anyOf": choices} if choices else node
-
-
-def _referred(node: Mapping[str, Any]) -> str:
-    reference = node.get("$ref")
-    return reference.removeprefix("#/$defs/") if isinstance(reference, str) else ""
 
 
 def _reaches(definitions: Mapping[str, Any], start: str, goal: str, seen: set[str]) -> bool:

@@ -14,7 +14,7 @@ from agentflux.contracts.prompts import Situation
 from agentflux.contracts.tools import Step, ToolCall, ToolSpec
 from agentflux.orchestration.events import AnswerText, CallFinished, CallStarted, Event
 from agentflux.orchestration.stages import Stages
-from agentflux.ports import CancelToken, StageRecord, ToolHost
+from agentflux.ports import CancelToken, StageRecord, ToolHost, check_cancelled
 
 Approver = Callable[[ToolCall, ToolSpec], bool]
 Stopped = Literal["answered", "abstained", "repeated", "steps", "seconds", "tokens", "arguments"]
@@ -72,7 +72,9 @@ def stage_dict(record: StageRecord) -> dict[str, Any]:
     row = asdict(record)
     usage = row.pop("usage")
     usage["ms"] = round(usage["ms"], 2)
-    return {key: value for key, value in (row | usage).items() if value is not None or key == "adapter"}
+    return {
+        key: value for key, value in (row | usage).items() if value is not None or key == "adapter"
+    }
 
 
 @dataclass(slots=True)
@@ -147,6 +149,7 @@ class AgentLoop:
         emit: Callable[[Event], None],
         cancel: CancelToken | None,
     ) -> Stopped | None:
+        check_cancelled(cancel)
         decision = self._stages.decide(run.situation(), emit=emit, cancel=cancel)
         run.trace.extend(decision.stages)
         if decision.call is None:

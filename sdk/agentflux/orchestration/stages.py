@@ -16,6 +16,7 @@ from agentflux.contracts.bundle import AdapterEntry, Manifest
 from agentflux.contracts.grammar import arguments_grammar
 from agentflux.contracts.prompts import Situation, StagePrompt
 from agentflux.contracts.tools import Catalog, ToolCall, ToolSpec
+from agentflux.errors import SchemaNotSupported
 from agentflux.orchestration.events import Event, StageFinished, StageStarted
 from agentflux.ports import CancelToken, Choosing, Engine, Generation, Segment, StageRecord, Usage
 
@@ -63,9 +64,7 @@ class Stages:
         tool = next(t for t in self.catalog[tool_set] if t.name == name)
         arguments, problem = self._arguments(tool, situation, records, emit, cancel)
         call = ToolCall(tool_set=tool_set, tool=name, arguments=arguments)
-        return Decision(
-            call=call, confidence=confidence, stages=tuple(records), problem=problem
-        )
+        return Decision(call=call, confidence=confidence, stages=tuple(records), problem=problem)
 
     def warm_up(self) -> Usage:
         """Compute every static prefix once; returns what it took together."""
@@ -83,23 +82,23 @@ class Stages:
         return Usage(prefill_tokens=prefilled, ms=ms)
 
     def answer(
-        self, situation: Situation, *, emit: Emit, on_text: Callable[[str], None],
+        self,
+        situation: Situation,
+        *,
+        emit: Emit,
+        on_text: Callable[[str], None],
         cancel: CancelToken | None,
     ) -> tuple[str, StageRecord]:
         """Let the base model write the final answer, streamed through `on_text`."""
         prompt = prompts.answer_prompt(self._manifest.chat, situation)
         emit(StageStarted(stage="answer", adapter=None))
-        request = Generation(
-            segments=_segments(prompt, None), max_tokens=MAX_ANSWER_TOKENS
-        )
+        request = Generation(segments=_segments(prompt, None), max_tokens=MAX_ANSWER_TOKENS)
         done = self._engine.generate(request, on_text=on_text, cancel=cancel)
         record = StageRecord(stage="answer", adapter=None, usage=done.usage)
         emit(StageFinished(record=record))
         return done.text.strip(), record
 
-    def _route(
-        self, situation: Situation, emit: Emit, cancel: CancelToken | None
-    ) -> StageRecord:
+    def _route(self, situation: Situation, emit: Emit, cancel: CancelToken | None) -> StageRecord:
         prompt = prompts.route_prompt(self._manifest.chat, self.catalog, situation)
         candidates = [*self.catalog, prompts.stop_label(situation)]
         adapter = self._manifest.adapter_for("route")
@@ -155,6 +154,10 @@ class Stages:
     ) -> tuple[dict[str, Any], str]:
         if not tool.takes_arguments:
             return {}, ""
+        try:
+            grammar = arguments_grammar(tool)
+        except SchemaNotSupported as error:
+            return {}, str(error)
         adapter = self._manifest.adapter_for("arguments", tool.tool_set, tool.name)
         name = adapter.name if adapter else None
         emit(StageStarted(stage="arguments", adapter=name))
@@ -163,7 +166,7 @@ class Stages:
         request = Generation(
             segments=_segments(prompt, adapter),
             max_tokens=MAX_ARGUMENT_TOKENS,
-            grammar=arguments_grammar(tool),
+            grammar=grammar,
         )
         done = self._engine.generate(request, cancel=cancel)
         records.append(StageRecord(stage="arguments", adapter=name, usage=done.usage))
@@ -202,4 +205,3 @@ def _product(records: Sequence[StageRecord]) -> float:
     for record in records:
         product *= record.probability if record.probability is not None else 1.0
     return product
-

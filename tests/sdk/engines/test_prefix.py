@@ -35,7 +35,9 @@ class HashStream:
         return np.array([hash(tuple(self.cache)) % 1_000_003], np.float32)
 
 
-def pool(*, budget_tokens: int = 100_000, context: int = 4096, max_switches: int = 10_000) -> PrefixPool:
+def pool(
+    *, budget_tokens: int = 100_000, context: int = 4096, max_switches: int = 10_000
+) -> PrefixPool:
     return PrefixPool(
         HashStream,
         context_tokens=context,

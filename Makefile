@@ -1,0 +1,46 @@
+# The commands of the README. `make help` lists them.
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/.ready
+DESK := samples/desk_assistant
+
+.PHONY: help setup demo bundle test check lint types train clean
+
+help:  ## Show this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+$(READY): pyproject.toml .ci/constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed")' >&2
+	@echo "setting up .venv (torch, onnxruntime-genai, …): a few minutes the first time" >&2
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv >&2
+	@$(BIN)/python -m pip install -q --disable-pip-version-check -c .ci/constraints.txt -e '.[dev]' >&2
+	@touch $@
+
+setup: $(READY)  ## Make .venv
+
+demo: $(READY)  ## Weights, bundle, five MCP servers, a dozen checked requests
+	@$(BIN)/python $(DESK)/demo.py
+
+bundle: $(READY)  ## Build the sample's bundle; its path is the last line
+	@$(BIN)/python $(DESK)/bundle.py
+
+test: $(READY)  ## All tests, with the real model and the real servers
+	@$(BIN)/python tests/prepare.py >&2
+	@$(BIN)/python -m pytest
+
+lint: $(READY)
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/lint-imports
+
+types: $(READY)
+	@$(BIN)/mypy
+	@$(BIN)/pyright
+
+check: lint types test  ## The whole gate: format, lint, imports, types, tests
+
+train: $(READY)  ## Train the sample's adapters again (about an hour on two cores)
+	@$(BIN)/python $(DESK)/train.py
+
+clean:  ## Remove the environment and build leftovers (the cache folder stays)
+	rm -rf .venv dist build
