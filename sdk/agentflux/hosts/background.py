@@ -3,9 +3,14 @@
 import asyncio
 import threading
 from collections.abc import Coroutine
+from concurrent.futures import CancelledError, Future, wait
 from typing import Any, TypeVar
 
 T = TypeVar("T")
+
+
+class LoopStopped(Exception):
+    """The loop was stopped before the coroutine ended."""
 
 
 class BackgroundLoop:
@@ -13,6 +18,9 @@ class BackgroundLoop:
 
     def __init__(self, name: str) -> None:
         self._ready = threading.Event()
+        self._lock = threading.Lock()
+        self._stopped = False
+        self._waiting: set[Future[Any]] = set()
         self._loop: asyncio.AbstractEventLoop
         self._stop: asyncio.Event
         self._thread = threading.Thread(target=self._main, name=name, daemon=True)
@@ -20,15 +28,33 @@ class BackgroundLoop:
         self._ready.wait()
 
     def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
-        """Wait for the coroutine's result. An interrupted caller cancels it."""
-        future = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
+        """Wait for the coroutine's result. An interrupted caller cancels it.
+
+        Raises:
+            LoopStopped: `stop` came first.
+        """
+        with self._lock:
+            if self._stopped:
+                coroutine.close()
+                raise LoopStopped
+            future = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
+            self._waiting.add(future)
+        future.add_done_callback(self._waiting.discard)
         try:
             return future.result()
+        except CancelledError as error:
+            raise LoopStopped from error
         finally:
             future.cancel()
 
     def stop(self, *, timeout_s: float) -> None:
-        """Cancel what still runs and end the thread, waiting no longer than the limit."""
+        """End the thread. What still runs may end within the limit, then it is cancelled."""
+        with self._lock:
+            self._stopped = True
+            waiting = tuple(self._waiting)
+        wait(waiting, timeout_s)
+        for future in waiting:
+            future.cancel()
         self._loop.call_soon_threadsafe(self._stop.set)
         self._thread.join(timeout_s)
 

@@ -7,18 +7,19 @@ is entered and left in a task of its own, as its cancel scopes ask for. The only
 import asyncio
 import atexit
 import logging
-from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
+import threading
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, cast
+from typing import Any, Self, TypeVar, cast
 
 import anyio
 from pydantic import ValidationError
 
 from agentflux.contracts.tools import ToolCall, ToolResult, ToolSpec
 from agentflux.errors import MissingExtra, ServerGone, ServerStartError, ToolHostError
-from agentflux.hosts.background import BackgroundLoop
+from agentflux.hosts.background import BackgroundLoop, LoopStopped
 from agentflux.hosts.mcp_config import DEFAULT_ENV_ALLOW, ServerConfig, load_servers
 from agentflux.hosts.mcp_content import result_from_wire
 from agentflux.hosts.results import failed, timed_out, unknown_tool_set
@@ -35,6 +36,7 @@ except ModuleNotFoundError as error:
     raise MissingExtra("mcp", extra="mcp") from error
 
 _Streams = tuple[Any, Any]
+T = TypeVar("T")
 
 # Without a handler, Python prints the library's warnings about a server on the user's terminal.
 logging.getLogger("mcp").addHandler(logging.NullHandler())
@@ -44,7 +46,8 @@ _FORGIVEN_AFTER_S = 60.0
 # The library gives a process 2 s after its stdin closed and 2 s after SIGTERM, then kills it.
 _SESSION_CLOSE_S = 8.0
 _STDERR_LINES = 8
-_MAX_PAGES = 200
+_MAX_PAGES = 100
+_HOST_CLOSED = "its host was closed"
 _HTTP_TIMEOUT = httpx2.Timeout(30.0, read=300.0)
 
 
@@ -68,6 +71,7 @@ class McpHost:
         }
         self._loop: BackgroundLoop | None = None
         self._closed = False
+        self._lock = threading.Lock()
 
     @classmethod
     def from_config(
@@ -106,19 +110,21 @@ class McpHost:
 
     def list_tools(self) -> Sequence[ToolSpec]:
         """Return the tools of all servers, as they were when each connected."""
-        return self._running().run(_all_tools(tuple(self._servers.values())))
+        servers = tuple(self._servers.values())
+        return self._run(lambda: _all_tools(servers), ", ".join(self._servers))
 
     def call(self, call: ToolCall, *, timeout_s: float) -> ToolResult:
         """Send the call once. Starting a lost server again is not part of `timeout_s`."""
         server = self._servers.get(call.tool_set)
         if server is None:
             return unknown_tool_set(call, available=self._servers)
-        return self._running(call.tool_set).run(server.call(call, timeout_s))
+        return self._run(lambda: server.call(call, timeout_s), call.tool_set)
 
     def close(self) -> None:
         """End all sessions and child processes, within about ten seconds at worst."""
-        self._closed = True
-        loop, self._loop = self._loop, None
+        with self._lock:
+            self._closed = True
+            loop, self._loop = self._loop, None
         if loop is None:
             return
         atexit.unregister(self.close)
@@ -136,13 +142,18 @@ class McpHost:
     ) -> None:
         self.close()
 
-    def _running(self, name: str = "") -> BackgroundLoop:
-        if self._closed:
-            raise ServerGone(name or ", ".join(self._servers), "its host was closed")
-        if self._loop is None:
-            self._loop = BackgroundLoop("agentflux-mcp")
-            atexit.register(self.close)
-        return self._loop
+    def _run(self, work: Callable[[], Coroutine[Any, Any, T]], name: str) -> T:
+        with self._lock:
+            if self._closed:
+                raise ServerGone(name, _HOST_CLOSED)
+            if self._loop is None:
+                self._loop = BackgroundLoop("agentflux-mcp")
+                atexit.register(self.close)
+            loop = self._loop
+        try:
+            return loop.run(work())
+        except LoopStopped:
+            raise ServerGone(name, _HOST_CLOSED) from None
 
 
 class _Server:
@@ -202,7 +213,7 @@ class _Server:
 
     async def _start(self) -> "_Connection":
         if self._closed:
-            raise ServerGone(self._config.name, "its host was closed")
+            raise ServerGone(self._config.name, _HOST_CLOSED)
         self._opening = connection = _Connection(self._config)
         try:
             await connection.open(self._start_timeout_s)
@@ -261,6 +272,7 @@ class _Connection:
             ServerStartError: names the server, how it is started and its last words.
         """
         self._task = asyncio.create_task(self._live(), name=f"mcp {self._config.name}")
+        self._task.add_done_callback(_retrieve_error)
         ready = asyncio.create_task(self._ready.wait())
         try:
             await asyncio.wait(
@@ -387,6 +399,12 @@ async def _all_tools(servers: Sequence[_Server]) -> tuple[ToolSpec, ...]:
 
 async def _close_all(servers: Sequence[_Server]) -> None:
     await asyncio.gather(*(server.close() for server in servers))
+
+
+def _retrieve_error(task: asyncio.Task[None]) -> None:
+    # How a session ends is told by the call that it fails; asyncio would print it once more.
+    if not task.cancelled():
+        task.exception()
 
 
 def _explained(error: BaseException, config: ServerConfig) -> str:

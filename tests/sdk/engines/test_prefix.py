@@ -92,6 +92,13 @@ def test_the_least_recently_used_line_makes_room() -> None:
     assert cache.place(pairs("alpha!"), kept=5, room=8).reused == 0
 
 
+def test_a_later_stage_that_needs_more_room_stays_on_its_line() -> None:
+    cache = pool()
+    cache.place(pairs("s" * 400), kept=400, room=32)
+    placed = cache.place(pairs("s" * 400 + "arguments"), kept=400, room=320)
+    assert (placed.prefilled, cache.lines) == (9, 1)
+
+
 def test_a_line_is_recycled_before_its_switches_slow_it_down() -> None:
     cache = pool(max_switches=4)
     for turn in range(5):

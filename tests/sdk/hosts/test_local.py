@@ -136,7 +136,7 @@ def test_descriptions_come_from_the_docstring() -> None:
 
         Returns:
             text: not a parameter
-        """
+        """  # noqa: D205 - a summary of two lines
         ...
 
     (spec,) = LocalTools("t", [remind]).list_tools()

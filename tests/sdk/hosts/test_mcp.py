@@ -53,7 +53,7 @@ def test_a_server_killed_between_two_calls_is_started_again_without_a_lost_call(
         mortal.open()
         (child,) = _children_running(str(log))
         os.kill(child, 9)
-        _wait_for(lambda: not _children_running(str(log)))
+        _wait_for(lambda: _has_ended(child))
         after = mortal.call(call("mortal", "live"), timeout_s=LIMIT_S)
 
     assert (after.is_error, after.text) == (False, "alive")
@@ -332,6 +332,13 @@ def _children_running(argument: str) -> list[int]:
         if argument.encode() in words:
             found.append(int(folder.name))
     return found
+
+
+def _has_ended(process: int) -> bool:
+    try:
+        return Path(f"/proc/{process}/stat").read_text("utf-8").rpartition(")")[2].split()[0] == "Z"
+    except OSError:
+        return True
 
 
 def _wait_for(condition: Callable[[], bool]) -> None:

@@ -1,0 +1,80 @@
+"""The wheel in an empty environment, with only what `[cpu,mcp]` brings."""
+
+import json
+import subprocess
+import sys
+import venv
+from pathlib import Path
+
+import pytest
+
+from agentflux.contracts.cache import cache_folder
+
+pytestmark = pytest.mark.model
+
+HEAVY = ["torch", "transformers", "peft", "onnx", "fastapi", "mcp", "onnxruntime_genai"]
+
+
+@pytest.fixture(scope="module")
+def bare(tmp_path_factory: pytest.TempPathFactory, repository: Path) -> Path:
+    """A Python with the built wheel, installed from the wheels in the cache folder, offline."""
+    folder = tmp_path_factory.mktemp("bare")
+    venv.create(folder / "env", with_pip=True)
+    python = folder / "env" / ("Scripts" if sys.platform == "win32" else "bin") / "python"
+    build = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "-o", str(folder)]
+    subprocess.run([*build, str(repository)], check=True, capture_output=True)
+    wheel = next(folder.glob("*.whl"))
+    links = ["--no-index", "--find-links", str(cache_folder() / "wheels")]
+    pip = [str(python), "-m", "pip", "install", "-q", "--disable-pip-version-check"]
+    subprocess.run([*pip, *links, f"{wheel}[cpu,mcp]"], check=True)
+    return python
+
+
+def test_the_demo_bundle_runs(bare: Path, desk_bundle: Path, tmp_path: Path) -> None:
+    """One request with a function as a tool; nothing is written into the home folder."""
+    home = tmp_path / "home"
+    home.mkdir()
+    program = (
+        "import agentflux, json\n"
+        "def read_text_file(path: str) -> str:\n"
+        "    '''Read a file as text.'''\n"
+        "    return 'rye bread'\n"
+        f"with agentflux.open_bundle({str(desk_bundle)!r}, tools=[read_text_file]) as agent:\n"
+        "    print(agent.run('read notes.txt').to_json())\n"
+    )
+    environment = {"HOME": str(home), "XDG_CACHE_HOME": str(home / "cache"), "PATH": ""}
+    done = subprocess.run(
+        [str(bare), "-c", program],
+        check=True, capture_output=True, text=True, env=environment, cwd=tmp_path,
+    )
+    assert {"steps", "answer", "stopped", "trace"} <= set(json.loads(done.stdout))
+    assert list(home.rglob("*")) == []
+
+
+def test_importing_the_sdk_loads_nothing_heavy(bare: Path) -> None:
+    program = f"import sys, agentflux; print([m for m in {HEAVY} if m in sys.modules])"
+    done = subprocess.run([str(bare), "-c", program], check=True, capture_output=True, text=True)
+    assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(("command", "extra"), [("afx-export", "export"), ("afx-train", "train")])
+def test_a_missing_extra_is_named(bare: Path, command: str, extra: str, tmp_path: Path) -> None:
+    script = bare.with_name(command)
+    arguments = {
+        "afx-export": ["build", "--model", str(tmp_path), "--profile", "cpu-int4", "--out", "b"],
+        "afx-train": ["run", str(tmp_path / "recipe.toml")],
+    }
+    done = subprocess.run(
+        [str(script), *arguments[command]], check=False, capture_output=True, text=True, cwd=tmp_path
+    )
+    assert done.returncode == 3, done.stderr
+    assert f"agentflux-edge[{extra}]" in done.stderr
+
+
+@pytest.mark.parametrize("command", ["afx", "afx-export", "afx-train"])
+def test_help_needs_no_extra(bare: Path, command: str) -> None:
+    done = subprocess.run(
+        [str(bare.with_name(command)), "--help"], check=False, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert "Usage" in done.stdout

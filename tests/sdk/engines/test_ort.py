@@ -1,0 +1,159 @@
+"""The real engine on the sample's bundle: reuse is exact, counted, and never mixes adapters."""
+
+import random
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from agentflux import CancelToken
+from agentflux.contracts.bundle import read_manifest
+from agentflux.contracts.grammar import arguments_grammar
+from agentflux.contracts.prompts import Situation
+from agentflux.engines.ort import OrtEngine
+from agentflux.errors import AdapterNotFound, Cancelled, ContextOverflow, EngineError
+from agentflux.orchestration.stages import Stages
+from agentflux.ports import Choosing, Generation, Segment, StageRecord
+from sdk.support import spec
+
+pytestmark = pytest.mark.model
+
+TEXT = {"type": "string"}
+CATALOG = {
+    "filesystem": (
+        spec("filesystem", "read_text_file", path=TEXT),
+        spec("filesystem", "list_directory", path=TEXT),
+        spec("filesystem", "move_file", source=TEXT, destination=TEXT),
+    ),
+    "time": (spec("time", "get_current_time", timezone=TEXT),),
+}
+TURN = "<|im_start|>user\n{}<|im_end|>\n"
+ASK = "<|im_start|>assistant\nTool:\n"
+
+
+def three_stages(engine: OrtEngine, bundle: Path, request: str) -> Sequence[StageRecord]:
+    stages = Stages(engine, read_manifest(bundle), CATALOG)
+    situation = Situation(request=request, context="Workspace root: /srv/desk")
+    return stages.decide(situation, emit=lambda event: None, cancel=None).stages
+
+
+@pytest.fixture
+def fresh(desk_bundle: Path) -> OrtEngine:
+    """An engine with nothing in its cache."""
+    return OrtEngine(desk_bundle, read_manifest(desk_bundle), threads=2)
+
+
+def test_a_warm_call_prefills_no_token_twice(fresh: OrtEngine, desk_bundle: Path) -> None:
+    """Each context (router, tool set) computes the new turns once; stages of a set share them."""
+    three_stages(fresh, desk_bundle, "list the files in docs")
+    request = "What does notes/plan.md say?"
+    route, select, arguments = three_stages(fresh, desk_bundle, request)
+    assert [route.stage, select.stage, arguments.stage] == ["route", "select", "arguments"]
+
+    count = lambda text: len(fresh.encode(text))  # noqa: E731 - a test's shorthand
+    turn = count(TURN.format(request))
+    shared = 3  # "<|im_start|>", "user", "\n" are those of the request before
+    assert route.usage.prefill_tokens == turn - shared + count("<|im_start|>assistant\nTool set:\n")
+    assert select.usage.prefill_tokens == turn - shared + count(ASK)
+    assert arguments.usage.prefill_tokens < turn
+    assert arguments.usage.reused_tokens > select.usage.reused_tokens + turn - shared - 1
+
+
+def test_cached_and_uncached_logits_are_equal(fresh: OrtEngine, desk_engine: OrtEngine) -> None:
+    """Random interleavings of statics, requests and adapters, against an empty cache each time."""
+    names = [None, *(a.name for a in desk_engine._manifest.adapters)]
+    rng = random.Random(3)
+    worst = 0.0
+    for _ in range(120):
+        segments = [
+            Segment(text=f"<|im_start|>system\n{rng.choice('AB')} tools<|im_end|>\n", keep=True),
+            Segment(text=TURN.format(rng.choice(["red", "blue cat", "42 %"]))),
+            Segment(text=ASK, adapter=rng.choice(names)),
+        ]
+        cached = desk_engine.logits(segments)
+        fresh.pool.clear()
+        uncached = fresh.logits(segments)
+        assert cached.argmax() == uncached.argmax()
+        worst = max(worst, float(np.abs(cached - uncached).max()))
+    assert worst < 0.05, f"largest difference of a logit: {worst}"
+
+
+def test_the_null_adapter_gives_the_base_back(desk_engine: OrtEngine, fresh: OrtEngine) -> None:
+    segments = [Segment(text=TURN.format("hello")), Segment(text=ASK)]
+    name = desk_engine._manifest.adapters[0].name
+    untouched = fresh.logits(segments)
+    adapted = fresh.logits([segments[0], Segment(text=ASK, adapter=name)])
+    again = fresh.logits(segments)
+    assert np.abs(untouched - again).max() < 1e-3
+    assert np.abs(untouched - adapted).max() > 1e-2
+
+
+def test_a_choice_equals_the_product_of_its_token_probabilities(desk_engine: OrtEngine) -> None:
+    request = Choosing(
+        segments=[Segment(text=TURN.format("hi")), Segment(text=ASK)],
+        candidates=["read_text_file", "read_media_file", "list_directory", "none"],
+    )
+    first, second = desk_engine.choose(request), desk_engine.choose(request)
+    assert first.best in request.candidates
+    assert 0 < first.probability <= 1
+    assert abs(first.probability - second.probability) < 1e-4
+
+
+def test_decoding_under_a_grammar_gives_valid_arguments(desk_engine: OrtEngine) -> None:
+    tool = CATALOG["filesystem"][2]
+    request = Generation(
+        segments=[Segment(text=TURN.format("rename a.txt to b.txt")), Segment(text=ASK)],
+        max_tokens=200,
+        grammar=arguments_grammar(tool),
+    )
+    done = desk_engine.generate(request)
+    assert done.text.startswith('{"source":"')
+    assert done.usage.forced_tokens > 0
+
+
+def test_a_seed_fixes_sampling(desk_engine: OrtEngine) -> None:
+    def sample(seed: int) -> str:
+        segments = [Segment(text=TURN.format("Tell me about rain.")), Segment(text=ASK)]
+        request = Generation(segments=segments, max_tokens=12, temperature=1.5, seed=seed)
+        return desk_engine.generate(request).text
+
+    assert sample(1) == sample(1)
+    assert len({sample(seed) for seed in range(4)}) > 1
+
+
+def test_streamed_text_is_the_whole_text(desk_engine: OrtEngine) -> None:
+    pieces: list[str] = []
+    segments = [Segment(text=TURN.format("Count to three.")), Segment(text="<|im_start|>assistant\n")]
+    done = desk_engine.generate(Generation(segments=segments, max_tokens=16), on_text=pieces.append)
+    assert "".join(pieces) == done.text
+
+
+def test_a_cancelled_generation_stops_between_tokens(desk_engine: OrtEngine) -> None:
+    cancel = CancelToken()
+    pieces: list[str] = []
+
+    def stop(piece: str) -> None:
+        pieces.append(piece)
+        cancel.cancel()
+
+    request = Generation(segments=[Segment(text=TURN.format("Tell a long story."))], max_tokens=50)
+    with pytest.raises(Cancelled):
+        desk_engine.generate(request, on_text=stop, cancel=cancel)
+    assert len(pieces) == 1
+
+
+def test_too_long_a_prompt_is_our_error(desk_engine: OrtEngine) -> None:
+    with pytest.raises(ContextOverflow):
+        desk_engine.generate(Generation(segments=[Segment(text="word " * 9000)], max_tokens=8))
+
+
+def test_an_unknown_adapter_is_named(desk_engine: OrtEngine) -> None:
+    with pytest.raises(AdapterNotFound, match="'nobody'"):
+        desk_engine.logits([Segment(text="x", adapter="nobody")])
+
+
+def test_a_closed_engine_says_so(fresh: OrtEngine) -> None:
+    fresh.close()
+    with pytest.raises(EngineError, match="closed"):
+        fresh.logits([Segment(text="x")])
