@@ -1,6 +1,6 @@
 """The demonstration: a dozen requests over five real MCP servers, each effect checked by program.
 
-    python samples/desk_assistant/demo.py            # builds what is missing
+python samples/desk_assistant/demo.py            # builds what is missing
 """
 
 import argparse
@@ -12,10 +12,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import agentflux
 from bundle import ensure_bundle
 from servers import install, write_servers_json
 from workspace import FILES, ORDERS, git, make_workspace
+
+import agentflux
 
 Check = Callable[[Path, agentflux.RunResult], bool]
 
@@ -128,9 +129,7 @@ TASKS = (
         committed("Add Saturday hours"),
     ),
     Task("sql, read", "How many rows are in the orders table?", seen(str(len(ORDERS)))),
-    Task(
-        "sql, write", "Delete the row with id 2 from orders", row_count(len(ORDERS) - 1)
-    ),
+    Task("sql, write", "Delete the row with id 2 from orders", row_count(len(ORDERS) - 1)),
     Task(
         "memory",
         "Store a new entity in memory: Marta, a person who likes oat milk",
@@ -165,7 +164,9 @@ def main() -> None:
             print(f"{warm.prefill_tokens} tokens in {warm.ms / 1e3:.1f} s\n")
             outcome = [run_task(agent, task, root, context) for task in TASKS]
     wrong = [task.kind for task, right in zip(TASKS, outcome, strict=True) if not right]
-    print(f"{sum(outcome)} of {len(TASKS)} right" + (f"; wrong: {', '.join(wrong)}" if wrong else ""))
+    print(
+        f"{sum(outcome)} of {len(TASKS)} right" + (f"; wrong: {', '.join(wrong)}" if wrong else "")
+    )
     print(f"\nbundle: {bundle}")
 
 

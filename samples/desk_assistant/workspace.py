@@ -67,7 +67,8 @@ def _database(path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with sqlite3.connect(path) as connection:
         connection.execute(
-            "CREATE TABLE orders (id INTEGER PRIMARY KEY, customer TEXT, total REAL, placed_on DATE)"
+            "CREATE TABLE orders "
+            "(id INTEGER PRIMARY KEY, customer TEXT, total REAL, placed_on DATE)"
         )
         connection.executemany("INSERT INTO orders VALUES (?, ?, ?, ?)", ORDERS)
     connection.close()

@@ -45,7 +45,11 @@ def test_the_demo_bundle_runs(bare: Path, desk_bundle: Path, tmp_path: Path) -> 
     environment = {"HOME": str(home), "XDG_CACHE_HOME": str(home / "cache"), "PATH": ""}
     done = subprocess.run(
         [str(bare), "-c", program],
-        check=True, capture_output=True, text=True, env=environment, cwd=tmp_path,
+        check=True,
+        capture_output=True,
+        text=True,
+        env=environment,
+        cwd=tmp_path,
     )
     assert {"steps", "answer", "stopped", "trace"} <= set(json.loads(done.stdout))
     assert list(home.rglob("*")) == []
@@ -65,7 +69,11 @@ def test_a_missing_extra_is_named(bare: Path, command: str, extra: str, tmp_path
         "afx-train": ["run", str(tmp_path / "recipe.toml")],
     }
     done = subprocess.run(
-        [str(script), *arguments[command]], check=False, capture_output=True, text=True, cwd=tmp_path
+        [str(script), *arguments[command]],
+        check=False,
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
     )
     assert done.returncode == 3, done.stderr
     assert f"agentflux-edge[{extra}]" in done.stderr

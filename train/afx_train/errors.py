@@ -1,6 +1,6 @@
 """Errors of training, under the SDK's tree."""
 
-from agentflux.errors import ConfigError
+from agentflux.errors import AgentFluxError, ConfigError
 
 
 class RecipeError(ConfigError):
@@ -9,3 +9,22 @@ class RecipeError(ConfigError):
 
 class DataError(ConfigError):
     """Training data is wrong; `where` names the file and the line."""
+
+
+class TrainingDiverged(AgentFluxError):
+    """The loss or its gradient stopped being a number."""
+
+    def __init__(self, adapter: str, *, step: int) -> None:
+        self.adapter, self.step = adapter, step
+        super().__init__(
+            f"adapter {adapter!r}: the loss is not a number at step {step}; "
+            "lower training.learning_rate in the recipe"
+        )
+
+
+class JobFailed(AgentFluxError):
+    """Some adapters of a plan were not trained; the others were."""
+
+    def __init__(self, names: tuple[str, ...]) -> None:
+        self.names = names
+        super().__init__(f"not trained: {', '.join(names)}; the reason stands above")

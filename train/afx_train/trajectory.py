@@ -1,4 +1,4 @@
-"""The data model: one agent trajectory a line (JSONL), from which every subtask's examples derive."""
+"""The data model: one agent trajectory a line (JSONL), from which all examples derive."""
 
 import json
 from collections.abc import Iterable, Iterator

@@ -4,12 +4,12 @@ import json
 from pathlib import Path
 
 import pytest
+from sdk.support import scripted_stages
 
 from agentflux.contracts.cases import Case, read_cases
 from agentflux.contracts.tools import load_tool_folder
 from agentflux.errors import ConfigError, ContextOverflow
 from agentflux.evaluation import predict
-from sdk.support import scripted_stages
 
 
 def write(path: Path, *lines: object) -> Path:

@@ -3,11 +3,11 @@
 import json
 
 import pytest
+from sdk.support import CATALOG, FILES, asked
 
 from agentflux.contracts import prompts
 from agentflux.contracts.prompts import ChatFormat, Situation, cut, signature, target_text
 from agentflux.contracts.tools import Step, ToolCall, ToolSpec
-from sdk.support import CATALOG, FILES, asked
 
 CHAT = ChatFormat()
 PAST = Step(call=ToolCall(tool_set="files", tool="list", arguments={"path": "."}), observation="a")

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from sdk.support import spec
 
 from agentflux import CancelToken
 from agentflux.contracts.bundle import read_manifest
@@ -15,7 +16,6 @@ from agentflux.engines.ort import OrtEngine
 from agentflux.errors import AdapterNotFound, Cancelled, ContextOverflow, EngineError
 from agentflux.orchestration.stages import Stages
 from agentflux.ports import Choosing, Generation, Segment, StageRecord
-from sdk.support import spec
 
 pytestmark = pytest.mark.model
 
@@ -124,7 +124,10 @@ def test_a_seed_fixes_sampling(desk_engine: OrtEngine) -> None:
 
 def test_streamed_text_is_the_whole_text(desk_engine: OrtEngine) -> None:
     pieces: list[str] = []
-    segments = [Segment(text=TURN.format("Count to three.")), Segment(text="<|im_start|>assistant\n")]
+    segments = [
+        Segment(text=TURN.format("Count to three.")),
+        Segment(text="<|im_start|>assistant\n"),
+    ]
     done = desk_engine.generate(Generation(segments=segments, max_tokens=16), on_text=pieces.append)
     assert "".join(pieces) == done.text
 

@@ -1,4 +1,4 @@
-"""The pool may only reuse KV cache of equal tokens under equal adapters, and must count honestly."""
+"""The pool only reuses KV cache of equal tokens under equal adapters, and counts honestly."""
 
 import random
 from collections.abc import Sequence

@@ -4,11 +4,11 @@ import asyncio
 import json
 
 import pytest
+from sdk.support import CATALOG, FILES, scripted_agent, spec
 
 from agentflux import Budget, CallFinished, CancelToken, ToolResult
 from agentflux.errors import Cancelled, ConfigError, ServerGone
 from agentflux.orchestration.loop import DECLINED
-from sdk.support import CATALOG, FILES, scripted_agent, spec
 
 READ = ["files", "read", '{"path":"a.txt"}']
 

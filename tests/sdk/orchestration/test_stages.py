@@ -1,9 +1,10 @@
 """Each stage's request to the engine: candidates, adapters, boundary, grammar."""
 
+from sdk.support import adapter, asked, manifest, scripted_stages, spec
+
 from agentflux import Step, ToolCall
 from agentflux.contracts.prompts import Situation
 from agentflux.ports import Choosing, Generation
-from sdk.support import adapter, asked, manifest, scripted_stages, spec
 
 
 def decide(script, bundle=None, situation=None):  # noqa: ANN001, ANN201 - a test's shorthand

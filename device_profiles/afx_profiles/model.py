@@ -1,0 +1,65 @@
+"""The schema of a device profile."""
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+AdapterMode = Literal["runtime", "stacked", "merged"]
+Precision = Literal["fp32", "fp16", "bf16", "int8", "int4"]
+ProfileName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,119}$")]
+Option = str | bool | int
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Builder(_Model):
+    """How ONNX Runtime GenAI's model builder makes the base graph."""
+
+    execution_provider: Literal["cpu", "cuda", "dml", "webgpu", "NvTensorRtRtx"] = Field(
+        description="The builder's -e option; it decides which fused operators the graph may use."
+    )
+    extra_options: dict[str, Option] = Field(
+        default_factory=dict[str, Option],
+        description="The builder's --extra_options, as TOML values.",
+    )
+
+    def arguments(self) -> dict[str, str]:
+        """Return the extra options as the builder's command line spells them."""
+        return {
+            key: str(value).lower() if isinstance(value, bool) else str(value)
+            for key, value in sorted(self.extra_options.items())
+        }
+
+
+class Session(_Model):
+    """Thread policy of the ONNX Runtime session."""
+
+    intra_op_num_threads: int | None = Field(
+        default=None, ge=1, description="Absent: physical cores, decided on the device at open."
+    )
+    spinning: bool = Field(
+        default=True,
+        description="Idle threads spin while they wait: fastest alone, slow beside busy programs.",
+    )
+
+
+class Profile(_Model):
+    """One kind of device: what to install, how to build, what to spend."""
+
+    name: ProfileName
+    description: str
+    extra: str = Field(description="The extra of agentflux-edge that brings the runtime.")
+    packages: tuple[str, ...] = Field(description="What that extra installs, for `afx doctor`.")
+    provider: str = Field(description="Provider as ONNX Runtime GenAI names it; 'cpu' needs none.")
+    provider_options: dict[str, str] = Field(default_factory=dict[str, str])
+    precision: Precision
+    builder: Builder
+    adapter_mode: AdapterMode
+    context_tokens: int = Field(gt=0, description="Length that the KV buffer is allocated for.")
+    kv_budget_bytes: int = Field(gt=0, description="All KV buffers of one process together.")
+    session: Session = Session()
+    verified: str = Field(
+        description="What was run, where; plain words. 'not verified' if nothing."
+    )

@@ -1,0 +1,115 @@
+"""The base graph by ONNX Runtime GenAI's model builder, made once and kept in the cache."""
+
+import hashlib
+import json
+import shutil
+import subprocess
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import onnx
+
+from afx_export.console import say
+from afx_export.errors import BuilderFailed, DiskFull
+from afx_export.files import new_folder, require_space
+from afx_export.quiet import offline_environment
+from afx_export.sources import Model
+from afx_profiles import Profile
+from agentflux.contracts.bundle import sha256_file
+from agentflux.contracts.cache import cache_folder
+from agentflux.errors import MissingExtra
+
+_VERSIONED = ("onnxruntime-genai", "onnxruntime", "onnx-ir", "transformers")
+_BITS = {"int4": 4, "int8": 8}
+_BYTES_PER_FP32 = {"fp32": 1.3, "fp16": 0.7, "bf16": 0.7, "int8": 0.6, "int4": 0.5}
+
+
+def base_graph(model: Model, weights: str, profile: Profile) -> Path:
+    """Return the folder of the base graph, building it when the cache lacks it.
+
+    weights: the model's `weights_sha256`.
+
+    Raises:
+        BuilderFailed: the builder failed, or did not follow an option of the profile.
+        DiskFull: no space for the graph.
+    """
+    folder = cache_folder() / "graphs" / f"{profile.precision}-{_key(model, weights, profile)}"
+    if (folder / "model.onnx").is_file():
+        return folder
+    size = sum(path.stat().st_size for path in model.folder.glob("*.safetensors"))
+    # The builder writes the weights once more beside the graph while it works.
+    require_space("base graph", folder, int(2 * _BYTES_PER_FP32[profile.precision] * size))
+    say(f"building the {profile.precision} base graph of {model.id} (kept for next time)")
+    with new_folder(folder) as out:
+        _run_builder(model.folder, out, profile)
+        check_options(out, profile)
+    return folder
+
+
+def _key(model: Model, weights: str, profile: Profile) -> str:
+    """Hash everything that decides the graph folder's content."""
+    small = sorted(p for p in model.folder.iterdir() if p.suffix in (".json", ".jinja"))
+    facts = {
+        "weights": weights,
+        "files": {p.name: sha256_file(p) for p in small},
+        "precision": profile.precision,
+        "provider": profile.builder.execution_provider,
+        "options": profile.builder.arguments(),
+        "versions": {name: _version(name) for name in _VERSIONED},
+    }
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:24]
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return ""
+
+
+def _run_builder(source: Path, out: Path, profile: Profile) -> None:
+    """Run the builder in a process of its own: it prints a lot, from native code too."""
+    if not _version("onnxruntime-genai"):
+        raise MissingExtra("onnxruntime_genai", extra="export")
+    scratch = out / "builder-scratch"
+    command = [sys.executable, "-m", "onnxruntime_genai.models.builder", "-i", str(source)]
+    command += ["-o", str(out), "-c", str(scratch), "-p", profile.precision]
+    command += ["-e", profile.builder.execution_provider]
+    if options := profile.builder.arguments():
+        command += ["--extra_options", *(f"{key}={value}" for key, value in options.items())]
+    done = subprocess.run(
+        command, env=offline_environment(), capture_output=True, encoding="utf-8", errors="replace"
+    )
+    shutil.rmtree(scratch, ignore_errors=True)
+    if done.returncode == 0 and (out / "model.onnx").is_file():
+        return
+    if "No space left on device" in done.stderr:
+        raise DiskFull("base graph", folder=str(out.parent))
+    lines = [line for line in (done.stderr or done.stdout).strip().splitlines() if line.strip()]
+    reason = lines[-1][:300] if lines else f"exit status {done.returncode}"
+    msg = f"the model builder failed for profile {profile.name!r}: {reason}"
+    raise BuilderFailed(msg)
+
+
+def check_options(folder: Path, profile: Profile) -> None:
+    """Compare a graph with its profile: the builder ignores options that it does not know.
+
+    Raises:
+        BuilderFailed: the graph has another width, block size or accuracy level.
+    """
+    graph = onnx.load(folder / "model.onnx", load_external_data=False).graph
+    wanted = {"bits": _BITS.get(profile.precision)}
+    for option in ("block_size", "accuracy_level"):
+        value = profile.builder.extra_options.get(option)
+        wanted[option] = int(value) if value is not None else None
+    quantized = [node for node in graph.node if node.op_type == "MatMulNBits"]
+    if profile.precision in _BITS and not quantized:
+        msg = f"profile {profile.name!r} asks for {profile.precision}, the graph is not quantized"
+        raise BuilderFailed(msg)
+    for node in quantized:
+        found = {a.name: a.i for a in node.attribute}
+        for key, value in wanted.items():
+            if value is not None and found.get(key, 0) != value:
+                msg = f"profile {profile.name!r} asks for {key}={value}, but {node.name} has "
+                raise BuilderFailed(msg + f"{found.get(key, 0)}: the builder ignored the option")

@@ -1,0 +1,261 @@
+"""The memory world: a knowledge graph of people, companies, pets and projects."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from random import Random
+from typing import Any, cast
+
+from afx_train.data.grammar import load_yaml
+from afx_train.data.template import Value
+from afx_train.data.worlds import Need, ServerCommand, UnknownSlot
+from desk_worlds import vocabulary
+
+Entity = dict[str, Any]
+_PERSON_TYPES = """
+person colleague customer neighbour friend student patient supplier doctor teacher client plumber
+electrician tenant volunteer musician coach driver nurse cousin contractor intern editor
+lawyer designer mechanic luthier dentist accountant
+""".split()
+_COMPANY_TYPES = ("company", "supplier", "client", "vendor", "shop", "customer", "manufacturer")
+_RENAME_SHARE = 0.6
+_COMPANY_TAILS = (
+    *("Foods", "Logistics", "Labs", "& Sons", "Bakery", "Motors", "Textiles", "Optics", "Energy"),
+    *("Studio", "Consulting", "Clinic", "Farm", "Press", "Robotics", "Travel", "Garage", "Records"),
+)
+_PROJECT_HEADS = ("Project", "Operation", "Plan", "Phase")
+_PROJECT_NAMES = """
+Amber Bluebell Cascade Driftwood Ember Fjord Gecko Horizon Indigo Juniper Kingfisher Lighthouse
+Meadow Nightjar Orchard Pebble Quartz Redwood Saffron Tundra Umbrella Violet Willow Yarrow Zephyr
+""".split()
+_FACTS = (
+    "prefers {a}",
+    "is allergic to {b}",
+    "was born in {y}",
+    "lives near {c}",
+    "has {n} employees",
+    "pays within {n} days",
+    "speaks {d}",
+    "has badge number {m}",
+    "was founded in {y}",
+    "charges {n} euros an hour",
+    "keeps the key to {e}",
+    "moved to {c} in {y}",
+    "is on leave until {f}",
+    "collects {g}",
+    "drinks only {a}",
+    "needs {n} copies",
+    "costs {m} euros",
+    "ends in {f}",
+    "is scared of {h}",
+    "orders {n} boxes of {g} a month",
+    "works in room {n}",
+    "wants a call before {f}",
+)
+_FILLERS = {
+    "a": (
+        "green tea",
+        "aisle seats",
+        "morning calls",
+        "e-mail",
+        "oat milk",
+        "paper invoices",
+        "trains",
+    ),
+    "b": ("nuts", "shellfish", "penicillin", "cats", "latex", "gluten", "pollen", "wool"),
+    "c": ("Lisbon", "Kraków", "the harbour", "Nairobi", "Bergen", "the old mill", "Osaka", "Lyon"),
+    "d": ("Dutch", "Swahili and English", "Polish", "three languages", "Portuguese", "Tamil"),
+    "e": ("the archive", "the boat shed", "cellar 2", "the greenhouse", "the server room"),
+    "f": ("June", "Friday", "October", "the 14th", "Easter", "next spring", "Monday noon"),
+    "g": ("stamps", "candles", "postcards", "vinyl records", "toner", "seeds", "old maps"),
+    "h": ("thunder", "heights", "dogs", "fireworks", "lifts", "needles", "geese"),
+}
+
+
+class GraphWorld:
+    """The server's JSONL file, rewritten for each example."""
+
+    tool_set = "memory"
+
+    def __init__(self, path: Path, grammars: Path, command: ServerCommand) -> None:
+        self.path, self.server = path, command
+        document = cast("dict[str, Any]", load_yaml(grammars / "memory_graph.yaml"))
+        self._entities: list[Entity] = document["entities"]
+        self._relations: list[dict[str, str]] = document["relations"]
+
+    def needs_context(self, need: Need) -> bool:
+        """Never: applications show nothing of it."""
+        return False
+
+    def scene(self, rng: Random, need: Need) -> "GraphScene":
+        """Draw a graph: things written by hand, and made-up ones whose names no list has."""
+        by_name = {entity["name"]: entity for entity in self._entities}
+        relations = rng.sample(self._relations, rng.randint(3, 4))
+        names = {r[end] for r in relations for end in ("from", "to")}
+        chosen = [by_name[name] for name in sorted(names) if name in by_name]
+        others = [entity for entity in self._entities if entity["name"] not in names]
+        chosen += rng.sample(others, 3)
+        chosen += [_made_up(rng) for _ in range(5)]
+        chosen, relations = _renamed(chosen, relations, rng)
+        known = {entity["name"]: entity for entity in chosen}
+        relations += _made_up_relations(list(known), [r["type"] for r in self._relations], rng)
+        return GraphScene(self.path, rng, need, list(known.values()), relations)
+
+
+class GraphScene:
+    """One graph. {fact} and {type} are those of {entity}."""
+
+    def __init__(
+        self,
+        path: Path,
+        rng: Random,
+        need: Need,
+        entities: list[Entity],
+        relations: list[dict[str, str]],
+    ) -> None:
+        self._path, self._rng = path, rng
+        self._entities, self._relations = entities, relations
+        self._drawn: dict[str, Value] = {}
+
+    @property
+    def paths(self) -> Mapping[str, str]:
+        """None."""
+        return {}
+
+    def slot(self, name: str) -> Value:
+        """Return a slot of the README's table."""
+        if name not in self._drawn:
+            self._drawn[name] = self._draw(name.rstrip("0123456789"), name)
+        return self._drawn[name]
+
+    def context(self, rng: Random) -> str:
+        """Nothing."""
+        return ""
+
+    def refuses(self, tool: str, arguments: Mapping[str, Any]) -> str:
+        """Refuse to store what is there already."""
+        names = {entity["name"] for entity in self._entities}
+        for made in arguments.get("entities", ()):
+            if made["name"] in names:
+                return f"{made['name']} exists"
+        return ""
+
+    def accept(self, tool: str, arguments: Mapping[str, Any], request: str) -> list[dict[str, Any]]:
+        """Accept lists in the other order."""
+        out: list[dict[str, Any]] = []
+        for key, value in arguments.items():
+            if isinstance(value, list) and len(listed := cast("list[object]", value)) == 2:
+                out.append({**arguments, key: listed[::-1]})
+        return out
+
+    def build(self) -> None:
+        """Write the graph in the server's own format."""
+        lines: list[dict[str, Any]] = [
+            {
+                "type": "entity",
+                "name": entity["name"],
+                "entityType": entity["type"],
+                "observations": list(entity["facts"]),
+            }
+            for entity in self._entities
+        ]
+        lines += [
+            {"type": "relation", "from": r["from"], "to": r["to"], "relationType": r["type"]}
+            for r in self._relations
+        ]
+        text = "\n".join(json.dumps(line, ensure_ascii=False) for line in lines)
+        self._path.write_text(text, encoding="utf-8")
+
+    def observed(self, tool: str, text: str) -> str:
+        """Nothing here differs from run to run."""
+        return text
+
+    def _draw(self, base: str, name: str) -> Value:
+        number = name[len(base) :]
+        if base == "entity":
+            return self._unused(base, [entity["name"] for entity in self._entities])
+        if base == "type":
+            return str(self._entity(number)["type"])
+        if base == "fact":
+            facts = self._entity("")["facts"]
+            return self._unused(base, facts)
+        if base == "rel":
+            used = [v for k, v in self._drawn.items() if k.startswith("rel")]
+            return self._rng.choice([r for r in self._relations if r not in used])
+        raise UnknownSlot(base)
+
+    def _entity(self, number: str) -> Entity:
+        name = self.slot("entity" + number)
+        return next(entity for entity in self._entities if entity["name"] == name)
+
+    def _unused(self, base: str, choices: list[str]) -> str:
+        used = {
+            v
+            for k, v in self._drawn.items()
+            if k.rstrip("0123456789") == base and isinstance(v, str)
+        }
+        if free := [choice for choice in choices if choice not in used]:
+            return self._rng.choice(free)
+        raise UnknownSlot(base)
+
+
+def _made_up(rng: Random) -> Entity:
+    kind = rng.random()
+    if kind < 0.5:
+        name, kind_name = vocabulary.person(rng), rng.choice(_PERSON_TYPES)
+    elif kind < 0.62:
+        name, kind_name = rng.choice(vocabulary.FIRST_NAMES), rng.choice(_PERSON_TYPES)
+    elif kind < 0.82:
+        name, kind_name = _company(rng), rng.choice(_COMPANY_TYPES[:5])
+    else:
+        lead = rng.choice((*_PROJECT_HEADS, ""))
+        name = f"{lead} {rng.choice(_PROJECT_NAMES)}".strip()
+        kind_name = rng.choice(("project", "product", "event", "campaign"))
+    return {
+        "name": name,
+        "type": kind_name,
+        "facts": [_fact(rng) for _ in range(rng.randint(1, 3))],
+    }
+
+
+def _fact(rng: Random) -> str:
+    fillers: dict[str, object] = {key: rng.choice(words) for key, words in _FILLERS.items()}
+    numbers = {"n": rng.randint(2, 90), "m": rng.randint(100, 9999), "y": rng.randint(1951, 2025)}
+    return rng.choice(_FACTS).format(**fillers, **numbers)
+
+
+def _renamed(
+    entities: list[Entity], relations: list[dict[str, str]], rng: Random
+) -> tuple[list[Entity], list[dict[str, str]]]:
+    """Give some of the hand-written people and companies other names, in their relations too."""
+    names: dict[str, str] = {}
+    for entity in entities:
+        if rng.random() < _RENAME_SHARE:
+            if entity["type"] in _PERSON_TYPES and " " in entity["name"]:
+                names[entity["name"]] = vocabulary.person(rng)
+            elif entity["type"] in _COMPANY_TYPES:
+                names[entity["name"]] = _company(rng)
+    if len({*names.values()}) < len(names):
+        return entities, relations
+    changed = [{**e, "name": names.get(e["name"], e["name"])} for e in entities]
+    linked = [
+        {**r, "from": names.get(r["from"], r["from"]), "to": names.get(r["to"], r["to"])}
+        for r in relations
+    ]
+    return changed, linked
+
+
+def _company(rng: Random) -> str:
+    head = rng.choice((*vocabulary.LAST_NAMES, *_PROJECT_NAMES))
+    return f"{head} {rng.choice(_COMPANY_TAILS)}"
+
+
+def _made_up_relations(names: list[str], types: list[str], rng: Random) -> list[dict[str, str]]:
+    """Relations between made-up things, of types that do not depend on what they join."""
+    neutral = sorted({*types} & {"knows", "works_with", "recommended", "depends_on", "supports"})
+    neutral = neutral or ["knows", "works_with", "depends_on"]
+    out: list[dict[str, str]] = []
+    for _ in range(2):
+        start, end = rng.sample(names, 2)
+        out.append({"from": start, "to": end, "type": rng.choice(neutral)})
+    return out

@@ -1,0 +1,72 @@
+"""One tiny model and one exported bundle for all export tests."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from tiny_models import save_adapter, save_card, save_model
+
+from afx_export.build import Request, build
+from agentflux.contracts.bundle import Manifest
+from agentflux.contracts.cache import CACHE_VARIABLE, weights_sha256
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Exported:
+    """A finished bundle with what it was made from. Tests copy what they change."""
+
+    model: Path
+    weights: str
+    adapters: Path
+    cache: Path
+    bundle: Path
+    manifest: Manifest
+
+
+@pytest.fixture(scope="session")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny Llama as a Hugging Face folder."""
+    return save_model(tmp_path_factory.mktemp("llama") / "tiny")
+
+
+@pytest.fixture(scope="session")
+def exported(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Exported]:
+    """A cpu-int4 bundle with three adapters of mixed ranks, targets, scales and boundaries."""
+    root = tmp_path_factory.mktemp("exported")
+    weights = weights_sha256(model)
+    adapters = root / "adapters"
+    save_card(save_adapter(adapters / "router"), weights)
+    select = save_adapter(
+        adapters / "picker",
+        targets=("q_proj", "v_proj"),
+        ranks={"q_proj": 2},
+        seed=1,
+        use_rslora=True,
+    )
+    save_card(select, weights, subtask="select", tool_set="fs", boundary="instruction")
+    values = save_adapter(
+        adapters / "values",
+        targets=("down_proj", "k_proj"),
+        seed=2,
+        alpha_pattern={"layers.1.self_attn.k_proj": 3},
+    )
+    save_card(values, weights, subtask="arguments", tool_set="fs", tool="read")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(CACHE_VARIABLE, str(root / "cache"))
+        manifest = build(
+            Request(
+                model=str(model),
+                profile="cpu-int4",
+                out=root / "bundle",
+                adapters=(adapters,),
+            )
+        )
+        yield Exported(
+            model=model,
+            weights=weights,
+            adapters=adapters,
+            cache=root / "cache",
+            bundle=root / "bundle",
+            manifest=manifest,
+        )

@@ -1,0 +1,92 @@
+from pathlib import Path
+
+import pytest
+from tiny_models import save_adapter, save_card
+
+from afx_export.errors import AdapterRefused
+from afx_export.placement import (
+    Place,
+    merged_calibration,
+    merged_catalog,
+    parse_place,
+    place_adapters,
+)
+from agentflux.errors import ConfigError
+
+WEIGHTS = "a" * 64
+
+
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [
+        ("x=route", Place(subtask="route")),
+        ("x=select:git", Place(subtask="select", tool_set="git")),
+        ("x=arguments:git:log:1", Place(subtask="arguments", tool_set="git", tool="log:1")),
+    ],
+)
+def test_place_names_subtask_set_and_tool(text: str, place: Place) -> None:
+    assert parse_place(text) == ("x", place)
+
+
+@pytest.mark.parametrize("text", ["x", "=route", "x=talk", "x=select:", "x=arguments:git:"])
+def test_a_malformed_place_is_a_config_error(text: str) -> None:
+    with pytest.raises(ConfigError, match="--place"):
+        parse_place(text)
+
+
+def test_an_adapter_of_another_base_is_refused(tmp_path: Path) -> None:
+    folder = save_card(save_adapter(tmp_path / "a"), "b" * 64)
+    with pytest.raises(AdapterRefused, match="another base model"):
+        place_adapters([folder], {}, weights=WEIGHTS)
+
+
+def test_an_adapter_of_another_prompt_contract_is_refused(tmp_path: Path) -> None:
+    folder = save_card(save_adapter(tmp_path / "a"), WEIGHTS, prompt_contract="afx-prompts/0")
+    with pytest.raises(AdapterRefused, match="prompt contract"):
+        place_adapters([folder], {}, weights=WEIGHTS)
+
+
+def test_an_adapter_without_card_needs_a_place(tmp_path: Path) -> None:
+    folder = save_adapter(tmp_path / "a")
+    with pytest.raises(ConfigError, match="--place a=subtask"):
+        place_adapters([folder], {}, weights=WEIGHTS)
+    placed = place_adapters([folder], {"a": Place(subtask="route")}, weights=WEIGHTS)
+    assert (placed[0].name, placed[0].place.subtask, placed[0].card) == ("a", "route", None)
+
+
+def test_a_place_for_nobody_or_for_a_card_is_refused(tmp_path: Path) -> None:
+    folder = save_card(save_adapter(tmp_path / "a"), WEIGHTS)
+    place = Place(subtask="route")
+    with pytest.raises(ConfigError, match="named 'b'"):
+        place_adapters([folder], {"b": place}, weights=WEIGHTS)
+    with pytest.raises(ConfigError, match="has a card"):
+        place_adapters([folder], {"a": place}, weights=WEIGHTS)
+
+
+def test_two_adapters_cannot_share_a_name_or_a_place(tmp_path: Path) -> None:
+    one = save_card(save_adapter(tmp_path / "one"), WEIGHTS)
+    same_place = save_card(save_adapter(tmp_path / "two"), WEIGHTS)
+    same_name = save_card(save_adapter(tmp_path / "x"), WEIGHTS, name="one", subtask="select")
+    with pytest.raises(ConfigError, match="both serve route"):
+        place_adapters([one, same_place], {}, weights=WEIGHTS)
+    with pytest.raises(ConfigError, match="both hold an adapter named 'one'"):
+        place_adapters([one, same_name], {}, weights=WEIGHTS)
+
+
+def test_cards_of_one_bundle_must_agree_on_their_tools(tmp_path: Path) -> None:
+    tool = {"tool_set": "git", "name": "log", "sha256": "0" * 64}
+    changed = {**tool, "sha256": "1" * 64}
+    one = save_card(save_adapter(tmp_path / "one"), WEIGHTS, catalog=(tool,))
+    two = save_card(
+        save_adapter(tmp_path / "two"),
+        WEIGHTS,
+        subtask="select",
+        catalog=(tool,),
+        calibration={"min_probability": 0.4},
+    )
+    placed = place_adapters([one, two], {}, weights=WEIGHTS)
+    assert [t.name for t in merged_catalog(placed)] == ["log"]
+    assert merged_calibration(placed).min_probability == 0.4
+    save_card(two, WEIGHTS, subtask="select", catalog=(changed,))
+    with pytest.raises(ConfigError, match="git/log"):
+        merged_catalog(place_adapters([one, two], {}, weights=WEIGHTS))

@@ -1,0 +1,142 @@
+"""The sample's worlds on their real servers."""
+
+import importlib
+import json
+import subprocess
+from pathlib import Path
+from random import Random
+
+import pytest
+from train.data.shelf import SAMPLE
+
+from afx_train.data.build import build_dataset
+from afx_train.data.grammar import load_phrasings
+from afx_train.data.worlds import Need, World, load_worlds
+from afx_train.errors import DataError
+from afx_train.trajectory import read_trajectories
+
+ASKS = """
+tool_set: {tool_set}
+tools: {{{tool}: [{{args: {args}, ask: ["{ask}"], expect_error: {error}}}]}}
+"""
+
+
+def _grammar(folder: Path, tool_set: str, tool: str, args: str, ask: str, error: str) -> None:
+    target = folder / tool_set
+    target.mkdir(parents=True, exist_ok=True)
+    text = ASKS.format(tool_set=tool_set, tool=tool, args=args, ask=ask, error=error)
+    (target / f"{tool}.yaml").write_text(text, encoding="utf-8")
+
+
+@pytest.fixture
+def five_sets(tmp_path: Path) -> Path:
+    """One wording for a tool of each set, and one whose right call fails."""
+    folder = tmp_path / "grammars"
+    for name in ("sqlite_tables.yaml", "memory_graph.yaml"):
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_bytes((SAMPLE / "phrasings" / name).read_bytes())
+    rows = (
+        ("filesystem", "read_text_file", '{path: "{file}"}', "read {file}", "false"),
+        ("filesystem", "get_file_info", '{path: "{missing}"}', "stat {missing}", "true"),
+        ("git", "git_show", '{repo_path: "{repo}", revision: "{commit}"}', "{commit}?", "false"),
+        ("sqlite", "describe_table", '{table_name: "{table}"}', "columns of {table}", "false"),
+        ("memory", "open_nodes", '{names: ["{entity}"]}', "who is {entity}", "false"),
+        ("time", "get_current_time", '{timezone: "{local}"}', "what time is it", "false"),
+    )
+    for row in rows:
+        _grammar(folder, *row)
+    return folder
+
+
+def test_calls_run_on_the_real_servers_and_are_the_same_each_time(
+    tmp_path: Path, five_sets: Path
+) -> None:
+    for name in ("one", "two"):
+        out, worlds = tmp_path / name, SAMPLE / "worlds.py"
+        report = build_dataset(five_sets, worlds, None, out, seed=5, least_per_tool=3)
+        assert report.rejected == {}
+        assert report.problems == ()
+    one, two = (
+        [
+            item
+            for split in ("train", "dev", "test")
+            for item in read_trajectories(tmp_path / name / f"{split}.jsonl")
+        ]
+        for name in ("one", "two")
+    )
+    assert one == two
+    assert {s.tool for i in one for s in i.steps if s.is_error} == {"get_file_info"}
+    assert all(s.observation for i in one for s in i.steps)
+    assert not any("/tmp/" in s.observation for i in one for s in i.steps)
+    listed = json.loads((tmp_path / "one" / "tools" / "git.json").read_text(encoding="utf-8"))
+    assert "inputSchema" in listed[0]
+
+
+def test_a_repository_is_valid_git_and_has_the_hash_it_promised(
+    tmp_path: Path, worlds: dict[str, World]
+) -> None:
+    need = Need(slots=frozenset({"commit"}), told=frozenset({"commit"}), root="/home/ana/desk")
+    scene = worlds["git"].scene(Random(1), need)
+    commit = str(scene.slot("commit"))
+    scene.build()
+    for command in (["fsck", "--strict"], ["cat-file", "-e", commit], ["diff", "--quiet", "HEAD"]):
+        done = subprocess.run(
+            ["git", *command], cwd=tmp_path / "scratch" / "repo", capture_output=True, check=False
+        )
+        assert done.returncode == (1 if command[0] == "diff" else 0), done.stderr
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_found_is_the_only_match_and_biggest_the_largest(
+    tmp_path: Path, worlds: dict[str, World], seed: int
+) -> None:
+    slots = frozenset({"dir", "word", "found", "biggest", "smallest"})
+    scene = worlds["filesystem"].scene(Random(seed), Need(slots=slots, root="/home/ana/desk"))
+    values = {name: str(scene.slot(name)).removeprefix("/home/ana/desk/") for name in slots}
+    scene.build()
+    files = tmp_path / "scratch" / "files"
+    folder = files / values["dir"]
+    matches = list(folder.rglob(f"*{values['word']}*"))
+    assert [path.relative_to(files).as_posix() for path in matches] == [values["found"]]
+    by_size = sorted((p for p in folder.iterdir() if p.is_file()), key=lambda p: p.stat().st_size)
+    assert len(by_size) >= 3
+    assert values["biggest"] == by_size[-1].relative_to(files).as_posix()
+    assert values["smallest"] == by_size[0].relative_to(files).as_posix()
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_the_old_text_stands_in_the_file(
+    tmp_path: Path, worlds: dict[str, World], seed: int
+) -> None:
+    scene = worlds["filesystem"].scene(
+        Random(seed), Need(slots=frozenset({"file", "old", "new"}), shown=False)
+    )
+    file, old, new = (str(scene.slot(name)) for name in ("file", "old", "new"))
+    scene.build()
+    assert old in (tmp_path / "scratch" / "files" / file).read_text(encoding="utf-8")
+    assert old != new
+    assert not {'"', "/"} & {*old, *new}
+
+
+def test_values_vary(worlds: dict[str, World]) -> None:
+    contexts, texts, vocabulary = (
+        importlib.import_module(f"desk_worlds.{name}")
+        for name in ("contexts", "texts", "vocabulary")
+    )
+    rng = Random(0)
+    assert len({vocabulary.root_path(rng) for _ in range(2000)}) > 1000
+    assert len({texts.note(rng) for _ in range(2000)}) > 1000
+    assert len({texts.commit_message(rng) for _ in range(2000)}) > 1000
+    assert len({texts.branch_name(rng) for _ in range(2000)}) > 1000
+    for forms in (contexts.ROOTS, contexts.REPOS, contexts.ZONES, contexts.TABLE_HEADS):
+        assert len({*forms}) >= 12
+
+
+def test_a_file_that_is_no_worlds_file_is_refused(tmp_path: Path) -> None:
+    wrong = tmp_path / "worlds.py"
+    with pytest.raises(DataError, match="Python file"):
+        load_worlds(wrong, scratch=tmp_path, grammars=tmp_path)
+    wrong.write_text("x = 1\n", encoding="utf-8")
+    with pytest.raises(DataError, match="worlds"):
+        load_worlds(wrong, scratch=tmp_path, grammars=tmp_path)
+    assert load_phrasings(SAMPLE / "phrasings")

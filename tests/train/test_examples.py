@@ -1,0 +1,125 @@
+"""What is derived from trajectories, and what of it is learned."""
+
+from collections import Counter
+from pathlib import Path
+from random import Random
+
+import pytest
+
+from afx_train.batching import Shown, by_tokens, collate, show
+from afx_train.codec import Codec
+from afx_train.corpus import Corpus
+from afx_train.examples import ExampleMaker
+from afx_train.job import plan_named
+from afx_train.recipe import AdapterPlan, Recipe
+from afx_train.task import Task, make_task
+
+
+@pytest.fixture
+def tasks(recipe: Recipe, corpus: Corpus, codec: Codec) -> dict[str, Task]:
+    """Every adapter's task."""
+    return {p.name: make_task(recipe, p, corpus, codec) for p in recipe.adapters}
+
+
+@pytest.mark.parametrize("name", ["route", "select.files", "args.files"])
+def test_only_the_answer_and_the_end_token_are_learned(
+    tasks: dict[str, Task], codec: Codec, name: str
+) -> None:
+    task = tasks[name]
+    rows = [Shown(example=e, variant=task.variants[e.group][0]) for e in task.train[:5]]
+    batch = collate(rows)
+    axis = [token for row in batch.tokens for token in row]
+    start = at = 0
+    for row, tokens in zip(rows, batch.tokens, strict=True):
+        length = len(row.example.target)
+        assert batch.targets[at : at + length] == row.example.target
+        assert row.example.target[-1] == codec.end_token
+        first = start + len(row.example.prompt) - 1
+        assert batch.supervised[at : at + length] == tuple(range(first, first + length))
+        assert axis[first + 1 : first + length] == list(row.example.target[:-1])
+        start, at = start + len(tokens), at + length
+
+
+def test_an_argument_target_is_the_compact_object_in_the_schemas_order(
+    tasks: dict[str, Task], codec: Codec
+) -> None:
+    texts = {codec.text(e.target) for e in tasks["args.files"].train}
+    assert texts == {'{"path":"a b.txt","head":3}', '{"path":"x"}'}
+    accepted = {codec.text(t) for e in tasks["args.files"].train for t in e.accept}
+    assert accepted == {'{"path":"a b.txt"}'}
+
+
+def test_the_router_learns_sets_none_and_finish(tasks: dict[str, Task]) -> None:
+    labels = Counter((e.label, e.stop) for e in tasks["route"].train)
+    assert set(labels) == {
+        ("files", "none"),
+        ("clock", "none"),
+        ("clock", "finish"),
+        ("none", "none"),
+        ("finish", "finish"),
+    }
+
+
+def test_a_selector_abstains_on_requests_of_other_sets(tasks: dict[str, Task]) -> None:
+    labels = Counter(e.label for e in tasks["select.files"].train)
+    assert set(labels) == {"read_text_file", "list_directory", "list_allowed", "none", "finish"}
+    positives = sum(labels.values()) - labels["none"] - labels["finish"]
+    assert labels["none"] == round(0.15 * positives)
+
+
+def test_a_deprecated_tool_is_never_the_answer(tasks: dict[str, Task]) -> None:
+    assert "read_file" in tasks["select.files"].variants["files"][0].names
+    assert all(e.label != "read_file" for e in tasks["select.files"].train)
+
+
+def test_each_name_is_missing_from_one_catalog_and_none_is_then_right(
+    tasks: dict[str, Task], codec: Codec
+) -> None:
+    task = tasks["select.files"]
+    variants = task.variants["files"]
+    assert len({v.static for v in variants}) == len(variants)
+    example = next(e for e in task.train if e.label == "list_directory" and e.stop == "none")
+    shares = task.settings.examples.model_copy(update={"gold_removed": 1.0})
+    shown = show(example, variants, shares, none_target=codec.label("none"), rng=Random(1))
+    assert "list_directory" not in shown.variant.names
+    assert codec.text(shown.example.target) == "none"
+    kept = shares.model_copy(update={"gold_removed": 0.0, "plain_share": 0.0})
+    for seed in range(20):
+        row = show(example, variants, kept, none_target=(), rng=Random(seed))
+        assert "list_directory" in row.variant.names
+
+
+def test_an_epoch_is_the_same_for_the_same_seed_and_rests_easy_examples(
+    tasks: dict[str, Task],
+) -> None:
+    task = tasks["route"]
+    assert task.batches(0) == task.batches(0)
+    assert task.batches(0) != task.batches(1)
+    easy = {e.key for e in task.train}
+    rested = sum(len(b.keys) for b in task.batches(1, easy))
+    assert 0 < rested < 0.6 * sum(len(b.keys) for b in task.batches(1))
+
+
+def test_batches_hold_one_static_prefix_and_keep_the_budget(tasks: dict[str, Task]) -> None:
+    task = tasks["route"]
+    for batch in task.batches(0):
+        assert sum(len(t) for t in batch.tokens) <= 400 or len(batch.tokens) == 1
+    rows = [Shown(example=e, variant=task.variants[""][0]) for e in task.train]
+    assert [r for part in by_tokens(rows, 100) for r in part] == rows
+
+
+def test_with_the_instruction_boundary_the_base_computes_the_conversation(
+    recipe: Recipe, corpus: Corpus, codec: Codec
+) -> None:
+    late = recipe.model_copy(update={"boundary": "instruction"})
+    plan = plan_named(recipe, "select.files", Path("recipe.toml"))
+    example = ExampleMaker(late, plan, corpus, codec).make("train")[0]
+    assert "please" in codec.text(example.before)
+    assert codec.text(example.prompt) == "assistant\nTool:\n"
+
+
+def test_a_general_selector_learns_every_set(recipe: Recipe, corpus: Corpus, codec: Codec) -> None:
+    plan = AdapterPlan(name="select", subtask="select")
+    examples = ExampleMaker(recipe, plan, corpus, codec).make("train")
+    assert {e.group for e in examples} == {"files", "clock"}
+    assert len({e.key for e in examples}) == len(examples)

@@ -1,0 +1,84 @@
+"""The plan of jobs: order, waiting, failures."""
+
+import threading
+from pathlib import Path
+
+from afx_train.jobs import JobResult, Launch, OnProgress, run_in_process, run_plan
+from afx_train.recipe import AdapterPlan
+
+LAUNCH = Launch(recipe=Path("r"), out=Path("o"), threads=1, resume=False)
+
+
+def plan(name: str, warm_start: str | None = None) -> AdapterPlan:
+    """A router's plan."""
+    return AdapterPlan(name=name, subtask="route", warm_start=warm_start)
+
+
+def test_a_failed_job_does_not_end_the_others() -> None:
+    def runner(job: AdapterPlan, _: Launch, __: OnProgress) -> JobResult:
+        return JobResult(name=job.name, status="failed" if job.name == "a" else "trained")
+
+    results = _run([plan("a"), plan("b"), plan("c", "a"), plan("d", "b")], runner, workers=2)
+    assert {name: r.status for name, r in results.items()} == {
+        "a": "failed",
+        "b": "trained",
+        "c": "not started",
+        "d": "trained",
+    }
+    assert "'a' failed" in results["c"].message
+
+
+def test_a_warm_start_waits_for_its_origin_and_others_pass_it() -> None:
+    started: list[str] = []
+    passed = threading.Event()
+
+    def runner(job: AdapterPlan, _: Launch, __: OnProgress) -> JobResult:
+        started.append(job.name)
+        if job.name == "origin":
+            assert passed.wait(10)
+        elif job.name == "other":
+            passed.set()
+        return JobResult(name=job.name, status="trained")
+
+    _run([plan("origin"), plan("warm", "origin"), plan("other")], runner, workers=2)
+    assert started == ["origin", "other", "warm"]
+
+
+def test_a_warm_start_from_an_earlier_run_does_not_wait() -> None:
+    def runner(job: AdapterPlan, _: Launch, __: OnProgress) -> JobResult:
+        return JobResult(name=job.name, status="trained")
+
+    assert _run([plan("warm", "trained before")], runner, workers=1)["warm"].status == "trained"
+
+
+def test_a_worker_trains_in_its_own_process_and_reports(workspace: Path, tmp_path: Path) -> None:
+    steps: list[int] = []
+    launch = Launch(recipe=workspace / "recipe.toml", out=tmp_path, threads=1, resume=False)
+    job = AdapterPlan(name="route", subtask="route")
+    done = run_in_process(job, launch, lambda _, event: steps.append(event["step"]))
+    assert done.status == "trained", done.message
+    assert steps == sorted(steps)
+    assert (tmp_path / "route" / "adapter_model.safetensors").is_file()
+
+
+def test_a_worker_tells_why_it_failed(workspace: Path, tmp_path: Path) -> None:
+    launch = Launch(recipe=workspace / "recipe.toml", out=tmp_path, threads=1, resume=False)
+    done = run_in_process(AdapterPlan(name="nix", subtask="route"), launch, lambda *_: None)
+    assert done.status == "failed"
+    assert "has no adapter 'nix'; it has route, select.files, args.files" in done.message
+
+
+def _run(plans: list[AdapterPlan], runner: object, *, workers: int) -> dict[str, JobResult]:
+    assert callable(runner)
+    seen: list[JobResult] = []
+    results = run_plan(
+        plans,
+        LAUNCH,
+        workers=workers,
+        on_progress=lambda *_: None,
+        on_result=seen.append,
+        runner=runner,
+    )
+    assert [r.name for r in results] == [p.name for p in plans]
+    assert {r.name for r in seen} == {p.name for p in plans}
+    return {r.name: r for r in results}

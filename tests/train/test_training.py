@@ -1,0 +1,235 @@
+"""Training end to end on the tiny model."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from peft import PeftModel
+from transformers import AutoModelForCausalLM
+
+from afx_train.batching import Batch
+from afx_train.codec import Codec
+from afx_train.corpus import Corpus
+from afx_train.errors import TrainingDiverged
+from afx_train.evaluate import evaluate_adapter, threshold
+from afx_train.job import run_job
+from afx_train.loop import Progress, fresh_weights, learning_rate, token_losses, train
+from afx_train.marks import Marking, mark_adapters
+from afx_train.model import AdaptedModel, load_model
+from afx_train.outputs import read_weights
+from afx_train.recipe import Recipe, Training
+from afx_train.scoring import score_targets
+from afx_train.task import Task, make_task
+from agentflux.contracts.cards import read_card
+from agentflux.contracts.grammar import arguments_grammar
+
+pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning")
+
+
+class Killed(Exception):
+    """Stands for the end of the process."""
+
+
+@pytest.fixture
+def task(recipe: Recipe, corpus: Corpus, codec: Codec) -> Task:
+    """The router's task."""
+    return make_task(recipe, recipe.adapters[0], corpus, codec)
+
+
+@pytest.fixture
+def model(workspace: Path, task: Task) -> AdaptedModel:
+    """A fresh adapter on the tiny base."""
+    return _fresh(workspace, task)
+
+
+def test_a_killed_run_goes_on_to_the_same_weights(
+    workspace: Path, task: Task, model: AdaptedModel, tmp_path: Path
+) -> None:
+    whole, history = train(task, model, tmp_path, job="j", resume=False, report=_quiet)
+
+    def kill(progress: Progress) -> None:
+        if progress.epoch == 3:
+            raise Killed
+
+    (tmp_path / "checkpoint.pt").unlink()
+    with pytest.raises(Killed):
+        train(task, _fresh(workspace, task), tmp_path, job="j", resume=False, report=kill)
+    again, resumed = train(
+        task, _fresh(workspace, task), tmp_path, job="j", resume=True, report=_quiet
+    )
+    assert resumed.losses == history.losses
+    assert resumed.dev == history.dev
+    assert all(torch.equal(whole[name], again[name]) for name in whole)
+
+
+def test_a_checkpoint_of_another_job_is_left_aside(
+    workspace: Path, task: Task, model: AdaptedModel, tmp_path: Path
+) -> None:
+    train(task, model, tmp_path, job="one", resume=False, report=_quiet)
+    _, history = train(
+        task, _fresh(workspace, task), tmp_path, job="other", resume=True, report=_quiet
+    )
+    assert history.job == "other"
+    assert history.epoch == 3
+
+
+def test_training_lowers_the_loss_and_keeps_the_best_epoch(
+    task: Task, model: AdaptedModel, tmp_path: Path
+) -> None:
+    _, history = train(task, model, tmp_path, job="j", resume=False, report=_quiet)
+    assert history.losses[-1] < 0.7 * history.losses[0]
+    assert history.dev[history.best] == max(history.dev)
+
+
+def test_a_diverging_run_ends_with_the_step(workspace: Path, task: Task, tmp_path: Path) -> None:
+    broken = _fresh(workspace, task)
+    broken.trained[0].data.fill_(torch.nan)
+    with pytest.raises(TrainingDiverged) as raised:
+        train(task, broken, tmp_path, job="j", resume=False, report=_quiet)
+    assert raised.value.adapter == "route"
+    assert raised.value.step == 0
+
+
+def test_the_loss_reads_nothing_but_the_targets_and_what_stands_before_them(
+    task: Task, model: AdaptedModel
+) -> None:
+    batch = task.batches(0)[0]
+    losses = token_losses(model, batch)
+    start = len(batch.tokens[0])
+    other = ((7,) * start, *batch.tokens[1:])
+    moved = token_losses(
+        model,
+        Batch(
+            static=batch.static,
+            keys=batch.keys,
+            lengths=batch.lengths,
+            before=batch.before,
+            tokens=other,
+            supervised=batch.supervised,
+            targets=batch.targets,
+        ),
+    )
+    own = batch.lengths[0]
+    assert len(losses) == sum(batch.lengths)
+    assert not torch.allclose(losses[:own], moved[:own])
+    torch.testing.assert_close(losses[own:], moved[own:], rtol=1e-5, atol=1e-6)
+
+
+def test_a_finished_adapter_loads_in_plain_peft_and_is_not_trained_twice(
+    workspace: Path, tmp_path: Path
+) -> None:
+    path, out = workspace / "recipe.toml", tmp_path / "out"
+    made = run_job(path, "args.files", out, resume=False, report=_quiet)
+    again = run_job(path, "args.files", out, resume=False, report=_quiet)
+    assert not made.skipped
+    assert again.skipped
+    assert again.card == made.card == read_card(out / "args.files")
+    assert sorted(p.name for p in (out / "args.files").iterdir()) == [
+        "README.md",
+        "adapter_config.json",
+        "adapter_model.safetensors",
+        "afx_adapter.json",
+    ]
+    assert [p.name for p in out.iterdir()] == ["args.files"]
+    base = AutoModelForCausalLM.from_pretrained(workspace / "base")
+    peft = PeftModel.from_pretrained(base, str(out / "args.files"))
+    saved = read_weights(out / "args.files")
+    loaded = {
+        name.replace(".default", ""): value
+        for name, value in peft.state_dict().items()
+        if "lora_" in name
+    }
+    assert loaded.keys() == saved.keys()
+    assert all(torch.equal(loaded[name], saved[name].float()) for name in saved)
+    assert str(workspace) not in (out / "args.files" / "adapter_config.json").read_text()
+
+
+def test_evaluation_gives_the_probability_that_teacher_forcing_gives(
+    task: Task, model: AdaptedModel
+) -> None:
+    report = evaluate_adapter(model, task, task.dev, split="dev")
+    rows = task.evaluation(task.dev)[0]
+    forced = score_targets(model, rows, [task.constraint(row) for row in rows])
+    for verdict, greedy in zip(report.verdicts, forced, strict=False):
+        if verdict.right:
+            assert verdict.probability == pytest.approx(greedy.probability, rel=1e-4)
+        else:
+            assert verdict.probability >= greedy.probability
+
+
+def test_teacher_forcing_tells_what_constrained_decoding_writes(
+    recipe: Recipe, corpus: Corpus, codec: Codec, workspace: Path
+) -> None:
+    task = make_task(recipe, recipe.adapters[2], corpus, codec)
+    model = _fresh(workspace, task)
+    _learn(task, model)
+    rows = task.evaluation(task.dev)[0]
+    scores = score_targets(model, rows, [task.constraint(row) for row in rows])
+    written = [_decode(model, task, row) == row.example.target[:-1] for row in rows]
+    assert [s.written for s in scores] == written
+    assert any(written)
+
+
+def test_marking_writes_the_score_and_the_threshold_into_the_card(
+    workspace: Path, tmp_path: Path
+) -> None:
+    path = workspace / "recipe.toml"
+    run_job(path, "select.files", tmp_path, resume=False, report=_quiet)
+    wanted = Marking(split="dev", calibrate=True)
+    (report,) = mark_adapters(path, tmp_path, ["select.files"], wanted)
+    card = read_card(tmp_path / "select.files")
+    assert card is not None
+    assert card.scores["dev_exact"] == round(report.accuracy.value, 4)
+    assert card.calibration.min_probability == threshold(report.verdicts)
+
+
+def test_the_learning_rate_rises_then_falls() -> None:
+    training = Training(learning_rate=1.0, warmup=0.1)
+    rates = [learning_rate(training, done / 20) for done in range(20)]
+    assert rates[0] == pytest.approx(0.05)
+    assert max(rates) == rates[2] == pytest.approx(1.0)
+    assert rates[2:] == sorted(rates[2:], reverse=True)
+
+
+def _fresh(workspace: Path, task: Task) -> AdaptedModel:
+    made = load_model(workspace / "base", task.settings.lora)
+    fresh_weights(made, seed=task.recipe.seed)
+    return made
+
+
+def _learn(task: Task, model: AdaptedModel) -> None:
+    optimizer = torch.optim.Adam(model.trained, lr=1e-2)
+    for epoch in range(30):
+        for batch in task.batches(epoch):
+            token_losses(model, batch).mean().backward()
+            optimizer.step()
+            optimizer.zero_grad()
+
+
+def _decode(model: AdaptedModel, task: Task, row: object) -> tuple[int, ...]:
+    """Greedy decoding under the grammar, token by token; the end token is left out."""
+    import llguidance
+
+    from afx_train.batching import Shown
+    from afx_train.model import Rows
+
+    assert isinstance(row, Shown)
+    tool = next(t for t in task.corpus.catalog["files"] if t.name == row.example.label)
+    matcher = llguidance.LLMatcher(task.codec.constrained, arguments_grammar(tool))
+    done: tuple[int, ...] = ()
+    while not matcher.is_stopped() and len(done) < 60:
+        if forced := tuple(matcher.compute_ff_tokens()):
+            step = forced
+        else:
+            rows = Rows(before=[row.example.before], tokens=[row.example.prompt + done])
+            with torch.no_grad():
+                logits = model.logits(model.hidden(row.variant.static, rows)[-1:])[0]
+            bias = torch.frombuffer(bytearray(matcher.compute_logit_bias()), dtype=torch.uint8)
+            step = (int(logits.masked_fill(bias[: len(logits)] == 0, -torch.inf).argmax()),)
+        matcher.consume_tokens(list(step))
+        done += step
+    return done
+
+
+def _quiet(_: Progress) -> None:
+    return None

@@ -1,0 +1,171 @@
+"""An epoch's batches: which examples, under which catalog variant, packed by tokens."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence, Set
+from dataclasses import dataclass, replace
+from random import Random
+from statistics import median
+
+from afx_train.catalogs import Variant
+from afx_train.codec import Tokens
+from afx_train.examples import Example
+from afx_train.recipe import ExampleShares, Settings
+from agentflux.contracts.prompts import NONE
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shown:
+    """An example under one catalog variant. Its label may have become `none` there."""
+
+    example: Example
+    variant: Variant
+
+    @property
+    def cost(self) -> int:
+        """Tokens that are computed under the adapter."""
+        return len(self.example.prompt) + len(self.example.target) - 1
+
+    @property
+    def width(self) -> int:
+        """All tokens of the row but the static prefix."""
+        return self.example.width
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Batch:
+    """Rows behind one static prefix.
+
+    keys: the examples' identities, one a row. lengths: target tokens of each row.
+    supervised: positions on the packed axis whose next token is learned; targets: those tokens.
+    Only the name or the argument object and the end token are ever targets.
+    """
+
+    static: Tokens
+    keys: tuple[str, ...]
+    lengths: tuple[int, ...]
+    before: tuple[Tokens, ...]
+    tokens: tuple[Tokens, ...]
+    supervised: tuple[int, ...]
+    targets: tuple[int, ...]
+
+
+def collate(rows: Sequence[Shown]) -> Batch:
+    """Pack rows of one variant; a target's last token is predicted, never read."""
+    tokens, supervised, targets = [], list[int](), list[int]()
+    start = 0
+    for row in rows:
+        prompt, target = row.example.prompt, row.example.target
+        tokens.append(prompt + target[:-1])
+        first = start + len(prompt) - 1
+        supervised += range(first, first + len(target))
+        targets += target
+        start += row.cost
+    return Batch(
+        static=rows[0].variant.static,
+        keys=tuple(row.example.key for row in rows),
+        lengths=tuple(len(row.example.target) for row in rows),
+        before=tuple(row.example.before for row in rows),
+        tokens=tuple(tokens),
+        supervised=tuple(supervised),
+        targets=tuple(targets),
+    )
+
+
+def epoch_batches(
+    examples: Sequence[Example],
+    variants: Mapping[str, Sequence[Variant]],
+    settings: Settings,
+    *,
+    none_target: Tokens,
+    easy: Set[str],
+    seed: str,
+) -> list[Batch]:
+    """Draw an epoch: balance labels, give each example a variant, pack, shuffle the batches.
+
+    easy: keys of examples of which only a part is drawn.
+    """
+    rng, shares, training = Random(seed), settings.examples, settings.training
+    short = [e for e in examples if e.width <= shares.max_row_tokens]
+    drawn = balanced(short, cap=shares.balance_cap, rng=rng)
+    if shares.max_examples is not None:
+        drawn = drawn[: shares.max_examples]
+    drawn = [e for e in drawn if e.key not in easy or rng.random() < training.easy_kept] or drawn
+    groups: dict[Tokens, list[Shown]] = defaultdict(list)
+    for example in drawn:
+        # The same variant in every epoch, so that what the base computed for it can be recalled.
+        own = Random(f"{example.group}/{example.before}")
+        shown = show(example, variants[example.group], shares, none_target=none_target, rng=own)
+        groups[shown.variant.static].append(shown)
+    batches = [
+        collate(rows)
+        for shown in groups.values()
+        for rows in by_tokens(_bucketed(shown, rng), training.batch_tokens)
+    ]
+    rng.shuffle(batches)
+    return batches
+
+
+def balanced(examples: Sequence[Example], *, cap: float, rng: Random) -> list[Example]:
+    """Shuffle, and keep at most `cap` times the median label's count of each label."""
+    shuffled = list(examples)
+    rng.shuffle(shuffled)
+    counts: dict[tuple[str, str], int] = defaultdict(int)
+    for example in shuffled:
+        counts[example.group, example.label] += 1
+    if not counts:
+        return []
+    most = max(1, round(cap * median(counts.values())))
+    taken: dict[tuple[str, str], int] = defaultdict(int)
+    kept: list[Example] = []
+    for example in shuffled:
+        taken[example.group, example.label] += 1
+        if taken[example.group, example.label] <= most:
+            kept.append(example)
+    return kept
+
+
+def show(
+    example: Example,
+    variants: Sequence[Variant],
+    shares: ExampleShares,
+    *,
+    none_target: Tokens,
+    rng: Random,
+) -> Shown:
+    """Give an example a variant: the plain one, another with its gold name, or one without."""
+    without = [v for v in variants if example.label not in v.names]
+    if example.may_lose_gold and without and rng.random() < shares.gold_removed:
+        lost = replace(example, id=f"{example.id}/lost", label=NONE, target=none_target)
+        return Shown(example=lost, variant=rng.choice(without))
+    fitting = [v for v in variants[1:] if example.label in v.names or example.label == example.stop]
+    if not fitting or rng.random() < shares.plain_share:
+        return Shown(example=example, variant=variants[0])
+    return Shown(example=example, variant=rng.choice(fitting))
+
+
+def _bucketed(rows: Sequence[Shown], rng: Random) -> list[Shown]:
+    """Put rows of like width side by side: rows of a batch are padded to the widest."""
+    return sorted(rows, key=lambda row: row.width * rng.uniform(0.9, 1.1))
+
+
+def by_tokens(rows: Iterable[Shown], budget: int) -> list[list[Shown]]:
+    """Cut a sequence of rows where the budget is full. A longer row stands alone."""
+    cut: list[list[Shown]] = []
+    left = 0
+    for row in rows:
+        if row.width > left or not cut:
+            cut.append([])
+            left = budget
+        cut[-1].append(row)
+        left -= row.width
+    return cut
+
+
+def plain_batches(
+    examples: Sequence[Example], variants: Mapping[str, Sequence[Variant]], *, batch_tokens: int
+) -> list[list[Shown]]:
+    """Rows under the plain catalog, for evaluation."""
+    groups: dict[str, list[Shown]] = defaultdict(list)
+    for example in examples:
+        groups[example.group].append(Shown(example=example, variant=variants[example.group][0]))
+    return [rows for shown in groups.values() for rows in by_tokens(shown, batch_tokens)]

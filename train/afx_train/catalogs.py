@@ -1,0 +1,88 @@
+"""Renderings of the tool catalog: the same tools in other orders, some of them missing.
+
+An adapter that has seen one catalog only learns positions instead of names. Each rendering costs
+one prefix, computed once, so there are few of them.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from random import Random
+from typing import TypeVar
+
+from afx_train.codec import Codec, Tokens
+from agentflux.contracts.prompts import ChatFormat, Situation, route_prompt, select_prompt
+from agentflux.contracts.tools import Catalog, ToolSpec
+
+_Item = TypeVar("_Item")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Variant:
+    """One rendering: the shared prefix and the names that stand in it."""
+
+    static: Tokens
+    names: tuple[str, ...]
+
+
+def route_variants(
+    catalog: Catalog, codec: Codec, chat: ChatFormat, *, count: int, seed: str
+) -> tuple[Variant, ...]:
+    """Render the tool sets; the tools within a set are shuffled as well."""
+
+    def render(names: Sequence[str], rng: Random | None) -> str:
+        shown = {name: _shuffled(catalog[name], rng) for name in names}
+        return route_prompt(chat, shown, Situation(request="")).static
+
+    return _variants(tuple(catalog), render, codec, count=count, seed=seed)
+
+
+def tool_variants(
+    tool_set: str,
+    tools: Sequence[ToolSpec],
+    codec: Codec,
+    chat: ChatFormat,
+    *,
+    count: int,
+    seed: str,
+) -> tuple[Variant, ...]:
+    """Render the tools of one set, as selection and arguments show them."""
+    by_name = {tool.name: tool for tool in tools}
+
+    def render(names: Sequence[str], _: Random | None) -> str:
+        shown = [by_name[name] for name in names]
+        return select_prompt(chat, tool_set, shown, Situation(request="")).static
+
+    return _variants(tuple(by_name), render, codec, count=count, seed=f"{seed}/{tool_set}")
+
+
+def _variants(
+    names: tuple[str, ...],
+    render: Callable[[Sequence[str], Random | None], str],
+    codec: Codec,
+    *,
+    count: int,
+    seed: str,
+) -> tuple[Variant, ...]:
+    """The plain rendering, then shuffled ones; every other one lacks a part of the names.
+
+    The parts cover all names, so each name is missing from one rendering.
+    """
+    made = [Variant(static=codec.encode([render(names, None)]), names=names)]
+    dealt = list(names)
+    Random(f"{seed}/dealt").shuffle(dealt)
+    parts = max(1, count // 2)
+    for number in range(1, count):
+        rng = Random(f"{seed}/{number}")
+        part, shortened = number // 2, number % 2 == 1
+        left_out = set(dealt[part::parts]) if shortened and parts > 1 else set()
+        shown = tuple(_shuffled([n for n in names if n not in left_out], rng))
+        if shown:
+            made.append(Variant(static=codec.encode([render(shown, rng)]), names=shown))
+    return tuple(made)
+
+
+def _shuffled(items: Sequence[_Item], rng: Random | None) -> list[_Item]:
+    mixed = list(items)
+    if rng is not None:
+        rng.shuffle(mixed)
+    return mixed

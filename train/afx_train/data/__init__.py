@@ -1,0 +1,1 @@
+"""Training data: hand-written phrasings, filled with values that exist, proven on real servers."""

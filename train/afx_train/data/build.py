@@ -1,0 +1,166 @@
+"""Build the data set: phrasings → drafts → verified trajectories → files and a report."""
+
+import asyncio
+import json
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from afx_train.data.check import DataReport, check
+from afx_train.data.generate import drafts, fills_of
+from afx_train.data.grammar import Phrasing, load_phrasings
+from afx_train.data.verify import Rejected, running
+from afx_train.data.worlds import World, load_worlds
+from afx_train.errors import DataError
+from afx_train.trajectory import Split, Trajectory, write_trajectories
+
+SPLITS: tuple[Split, ...] = ("train", "dev", "test")
+MAX_FAILURES_KEPT = 40
+HOPELESS_AFTER = 50
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(slots=True)
+class _Tally:
+    done: list[Trajectory] = field(default_factory=list[Trajectory])
+    styles: Counter[str] = field(default_factory=Counter[str])
+    rejected: Counter[str] = field(default_factory=Counter[str])
+    failures: list[str] = field(default_factory=list[str])
+
+
+def build_dataset(  # noqa: PLR0913 - each is an option of the command
+    grammars: Path,
+    worlds: Path,
+    tools: Path | None,
+    out: Path,
+    *,
+    seed: int = 0,
+    per_phrasing: float = 1.25,
+    least_per_tool: int = 140,
+    only: Sequence[str] = (),
+    held_out: Sequence[str] = (),
+    progress: Progress | None = None,
+) -> DataReport:
+    """Write `train|dev|test.jsonl`, `tools/<set>.json` and `report.json` into `out`.
+
+    tools: a folder of tools/list files to check the running servers' tools against.
+    only: restrict the build to these tool sets (for a quick look).
+    held_out: tools ("filesystem.move_file") or tool sets whose trajectories all go to test.
+    progress: called with (done, total).
+
+    Raises:
+        DataError: phrasings, worlds or servers do not fit together; says where.
+    """
+    phrasings = _chosen(load_phrasings(grammars), only)
+    with tempfile.TemporaryDirectory(prefix="afx-data-") as folder:
+        made = load_worlds(worlds, scratch=Path(folder).resolve(), grammars=grammars)
+        fills = fills_of(
+            phrasings, per_phrasing=per_phrasing, least_per_tool=least_per_tool, seed=seed
+        )
+        tally, listed = asyncio.run(_verified(phrasings, made, fills, seed, progress))
+    items = _held_out(_distinct(tally.done), held_out)
+    _same_tools(listed, tools)
+    return _write(out, items, listed, tally)
+
+
+async def _verified(
+    phrasings: Sequence[Phrasing],
+    worlds: Mapping[str, World],
+    fills: Mapping[tuple[str, str], int],
+    seed: int,
+    progress: Progress | None,
+) -> tuple[_Tally, dict[str, list[dict[str, Any]]]]:
+    total, tally = sum(fills.values()), _Tally()
+    async with running({name: world.server for name, world in worlds.items()}) as servers:
+        listed = await servers.tools()
+        made = drafts(phrasings, worlds, fills=fills, seed=seed)
+        for number, draft in enumerate(made, start=1):
+            try:
+                tally.done.append(await servers.verify(draft))
+                tally.styles[draft.style or "as written"] += 1
+            except Rejected as rejected:
+                tally.rejected[draft.trajectory.phrasing.split("/")[0]] += 1
+                tally.failures.append(f"{draft.trajectory.request!r}: {rejected}")
+                _stop_if_hopeless(tally)
+            if progress:
+                progress(number, total)
+    return tally, listed
+
+
+def _stop_if_hopeless(tally: _Tally) -> None:
+    """Give up when most calls fail: a server is gone, or the worlds do not fit the phrasings."""
+    if len(tally.failures) >= HOPELESS_AFTER and len(tally.failures) > len(tally.done):
+        raise DataError(
+            f"{len(tally.failures)} of {len(tally.failures) + len(tally.done)} gold calls failed, "
+            f"the last one: {tally.failures[-1]}"
+        )
+
+
+def _chosen(phrasings: Sequence[Phrasing], only: Sequence[str]) -> list[Phrasing]:
+    if not only:
+        return list(phrasings)
+    sets = {*only}
+    return [
+        p
+        for p in phrasings
+        if {c.tool_set for c in p.calls} <= sets and (p.calls or "none" in sets)
+    ]
+
+
+def _distinct(items: Sequence[Trajectory]) -> list[Trajectory]:
+    """Drop repeated requests in the same context."""
+    seen: dict[tuple[str, str], Trajectory] = {}
+    for item in items:
+        seen.setdefault((item.request, item.context), item)
+    return list(seen.values())
+
+
+def _held_out(items: Sequence[Trajectory], held_out: Sequence[str]) -> list[Trajectory]:
+    names = {*held_out}
+    return [
+        item.model_copy(update={"split": "test"})
+        if any({s.tool_set, f"{s.tool_set}.{s.tool}"} & names for s in item.steps)
+        else item
+        for item in items
+    ]
+
+
+def _same_tools(listed: Mapping[str, list[dict[str, Any]]], folder: Path | None) -> None:
+    for path in sorted(folder.glob("*.json")) if folder else ():
+        expected = json.loads(path.read_text(encoding="utf-8"))
+        if path.stem in listed and [t["name"] for t in expected] != [
+            t["name"] for t in listed[path.stem]
+        ]:
+            raise DataError("lists other tools than the running server", where=str(path))
+
+
+def _write(
+    out: Path,
+    items: Sequence[Trajectory],
+    listed: Mapping[str, list[dict[str, Any]]],
+    tally: _Tally,
+) -> DataReport:
+    (out / "tools").mkdir(parents=True, exist_ok=True)
+    for name, tools in listed.items():
+        _write_json(out / "tools" / f"{name}.json", tools)
+    for split in SPLITS:
+        write_trajectories(out / f"{split}.jsonl", [i for i in items if i.split == split])
+    report = check(items, listed).with_build(
+        styles=dict(tally.styles.most_common()),
+        rejected=dict(tally.rejected.most_common()),
+        failures=tuple(tally.failures[:MAX_FAILURES_KEPT]),
+        repeated=len(tally.done) - len(items),
+    )
+    _write_json(out / "report.json", report.as_json())
+    return report
+
+
+def _write_json(path: Path, document: object) -> None:
+    partial = path.with_name(path.name + ".partial")
+    text = json.dumps(document, ensure_ascii=False, indent=2)
+    partial.write_text(text + "\n", encoding="utf-8")
+    partial.replace(path)

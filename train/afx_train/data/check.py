@@ -1,0 +1,200 @@
+"""What a data set holds and what is wrong with it: counts, leaks, schema errors, loose values."""
+
+import json
+import re
+import statistics
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+from afx_train.data.template import children
+from afx_train.trajectory import Trajectory, TrajectoryStep
+
+if TYPE_CHECKING:
+    from jsonschema import Draft202012Validator
+
+MAX_LISTED = 40
+HISTOGRAM_STEP = 40
+
+Counts = Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DataReport:
+    """The findings. `problems` is empty for a sound data set.
+
+    per_tool: "filesystem.read_text_file" (or "none/<category>") → split → trajectories whose first
+    call it is; `steps`: the same over all calls.
+    unfounded: values that stand neither in request, context nor history and follow by no rule.
+    request_chars: histogram, lower bound of each bin → requests.
+    """
+
+    splits: Counts
+    kinds: Counts
+    per_tool: Mapping[str, Counts]
+    steps: Mapping[str, Counts]
+    duplicates: int
+    leaks: tuple[str, ...]
+    schema_errors: tuple[str, ...]
+    unfounded: Counts
+    unfounded_examples: tuple[str, ...]
+    without_context: float
+    request_chars: Counts
+    median_chars: float
+    styles: Counts = field(default_factory=dict[str, int])
+    rejected: Counts = field(default_factory=dict[str, int])
+    failures: tuple[str, ...] = ()
+    repeated: int = 0
+
+    @property
+    def problems(self) -> tuple[str, ...]:
+        """Say what makes the data unfit for training or evaluation."""
+        found = [*self.leaks, *self.schema_errors]
+        if self.duplicates:
+            found.append(f"{self.duplicates} requests appear twice in the same context")
+        return tuple(found)
+
+    def with_build(
+        self, *, styles: Counts, rejected: Counts, failures: tuple[str, ...], repeated: int
+    ) -> "DataReport":
+        """Return the report with what only the build knows."""
+        return replace(self, styles=styles, rejected=rejected, failures=failures, repeated=repeated)
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the report as a JSON document."""
+        return {**asdict(self), "problems": list(self.problems)}
+
+
+def check(
+    items: Sequence[Trajectory], tools: Mapping[str, Sequence[Mapping[str, Any]]]
+) -> DataReport:
+    """Examine a data set against the tools that its calls are made to."""
+    unfounded, examples = _unfounded(items)
+    lengths = [len(item.request) for item in items]
+    return DataReport(
+        splits=dict(Counter(item.split for item in items)),
+        kinds=dict(Counter(item.kind for item in items)),
+        per_tool=_by_split((_first(item), item.split) for item in items),
+        steps=_by_split((_name(s), item.split) for item in items for s in item.steps),
+        duplicates=len(items) - len({(item.request, item.context) for item in items}),
+        leaks=_leaks(items),
+        schema_errors=_schema_errors(items, tools),
+        unfounded=unfounded,
+        unfounded_examples=examples,
+        without_context=round(sum(not i.context for i in items) / max(1, len(items)), 4),
+        request_chars=_histogram(lengths),
+        median_chars=statistics.median(lengths) if lengths else 0.0,
+    )
+
+
+def _first(item: Trajectory) -> str:
+    return _name(item.steps[0]) if item.steps else item.kind
+
+
+def _name(step: TrajectoryStep) -> str:
+    return f"{step.tool_set}.{step.tool}"
+
+
+def _by_split(pairs: Iterator[tuple[str, str]]) -> dict[str, dict[str, int]]:
+    out: dict[str, dict[str, int]] = {}
+    for name, split in pairs:
+        counts = out.setdefault(name, {"train": 0, "dev": 0, "test": 0})
+        counts[split] += 1
+    return dict(sorted(out.items()))
+
+
+def _histogram(lengths: Sequence[int]) -> dict[str, int]:
+    bins = Counter(length // HISTOGRAM_STEP * HISTOGRAM_STEP for length in lengths)
+    return {str(start): bins[start] for start in sorted(bins)}
+
+
+def _leaks(items: Sequence[Trajectory]) -> tuple[str, ...]:
+    """Name phrasings and requests that stand in two splits."""
+    phrasing: dict[str, set[str]] = {}
+    request: dict[str, set[str]] = {}
+    for item in items:
+        wording = item.phrasing.split("/", 1)[-1]
+        phrasing.setdefault(wording, set()).add(item.split)
+        request.setdefault(_plain(item.request), set()).add(item.split)
+    found = [f"phrasing {key} is in {sorted(s)}" for key, s in phrasing.items() if len(s) > 1]
+    found += [f"request {key!r} is in {sorted(s)}" for key, s in request.items() if len(s) > 1]
+    return tuple(found[:MAX_LISTED])
+
+
+def _plain(text: str) -> str:
+    return " ".join(re.findall(r"\w+", text.lower()))
+
+
+def _schema_errors(
+    items: Sequence[Trajectory], tools: Mapping[str, Sequence[Mapping[str, Any]]]
+) -> tuple[str, ...]:
+    from jsonschema import Draft202012Validator
+
+    validators = {
+        f"{name}.{tool['name']}": Draft202012Validator(tool["inputSchema"])
+        for name, listed in tools.items()
+        for tool in listed
+    }
+    found: list[str] = []
+    for item in items:
+        for step in item.steps:
+            validator = validators.get(_name(step))
+            if validator is None:
+                found.append(f"{item.id}: no tool {_name(step)}")
+                continue
+            for arguments in (step.arguments, *step.accept):
+                found += [f"{item.id}: {message}" for message in _errors(validator, arguments)]
+    return tuple(found[:MAX_LISTED])
+
+
+def _errors(validator: "Draft202012Validator", arguments: Mapping[str, Any]) -> list[str]:
+    found = validator.iter_errors(arguments)  # pyright: ignore[reportUnknownMemberType]
+    return [error.message for error in found]
+
+
+def _unfounded(items: Sequence[Trajectory]) -> tuple[dict[str, int], tuple[str, ...]]:
+    counts: Counter[str] = Counter()
+    examples: list[str] = []
+    for item in items:
+        known = f"{item.request}\n{item.context}"
+        for step in item.steps:
+            for value in _values(step.arguments):
+                if not _founded(value, known):
+                    counts[_name(step)] += 1
+                    examples.append(f"{_name(step)}: {value!r} for {item.request!r}")
+            known += "\n" + step.observation
+    return dict(counts.most_common()), tuple(examples[:MAX_LISTED])
+
+
+def _values(node: object) -> Iterator[str]:
+    if isinstance(node, str):
+        yield node
+    for value in children(node):
+        yield from _values(value)
+
+
+# Words that follow by rule: of SQL, of enumerations, of revisions, and of column types.
+_BY_RULE = re.compile(
+    r"(?:select|from|where|order|group|by|desc|asc|limit|count|distinct|sum|avg|max|min|between|and|in|"
+    r"like|insert|into|values|update|set|delete|create|table|if|not|exists|integer|int|text|real|date|"
+    r"primary|key|id|size|name|local|remote|all|head|utc|\d+)",
+    re.IGNORECASE,
+)
+
+
+def _founded(value: str, known: str) -> bool:
+    """Whether a value stands in what is known: whole, or in all its words but those by rule."""
+    if value in known or value in ("", "."):
+        return True
+    if re.fullmatch(r"[A-Za-z_]+(/[A-Za-z_+\-0-9]+)+|\d\d:\d\d|UTC|GMT", value):
+        return True
+    low = known.casefold()
+    words = re.findall(r"\w+", value.replace("_", " ") if value not in low else value)
+    flat = low.replace("_", " ")
+    return all(word.casefold() in flat or _BY_RULE.fullmatch(word) for word in words)
+
+
+def as_text(report: DataReport) -> str:
+    """Return the report as indented JSON."""
+    return json.dumps(report.as_json(), ensure_ascii=False, indent=2)

@@ -1,0 +1,234 @@
+"""From trajectories to the examples of one subtask."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from random import Random
+
+from afx_train.catalogs import Variant, route_variants, tool_variants
+from afx_train.codec import Codec, Tokens
+from afx_train.corpus import Corpus
+from afx_train.errors import RecipeError
+from afx_train.recipe import AdapterPlan, ExampleShares, Recipe
+from afx_train.trajectory import Split, Trajectory, TrajectoryStep
+from agentflux.contracts.prompts import (
+    FINISH,
+    NONE,
+    Situation,
+    StagePrompt,
+    arguments_prompt,
+    route_prompt,
+    select_prompt,
+)
+from agentflux.contracts.tools import Step, ToolCall, ToolSpec
+
+ROUTER = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Example:
+    """One prompt of a stage and what is to be written.
+
+    group: whose catalog variants stand before it (a tool set, or ROUTER).
+    label: the right name; for arguments, the tool. stop: the candidate that ends the loop here.
+    before: tokens that the base computes; prompt: tokens that the adapter computes.
+    accept: other targets that are right as well.
+    """
+
+    id: str
+    group: str
+    label: str
+    stop: str
+    before: Tokens
+    prompt: Tokens
+    target: Tokens
+    accept: tuple[Tokens, ...] = ()
+
+    @property
+    def key(self) -> str:
+        """Identity among all examples of an adapter."""
+        return f"{self.group}/{self.id}"
+
+    @property
+    def width(self) -> int:
+        """Tokens of the row without the shared prefix; a target's last token is never read."""
+        return len(self.before) + len(self.prompt) + len(self.target) - 1
+
+    @property
+    def may_lose_gold(self) -> bool:
+        """Whether the right name can be taken from the catalog, which makes `none` right."""
+        return self.stop == NONE and self.label != NONE
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Moment:
+    """A situation and the right name in it."""
+
+    id: str
+    situation: Situation
+    tool_set: str
+    label: str
+    step: TrajectoryStep | None = None
+
+
+class ExampleMaker:
+    """Makes one adapter's examples and the catalog variants that they are shown with."""
+
+    def __init__(self, recipe: Recipe, plan: AdapterPlan, corpus: Corpus, codec: Codec) -> None:
+        self._recipe, self._plan, self._corpus, self._codec = recipe, plan, corpus, codec
+        self._shares: ExampleShares = recipe.settings(plan).examples
+        if plan.tool_set is not None and plan.tool_set not in corpus.catalog:
+            raise RecipeError(
+                f"adapter {plan.name!r}: tool set {plan.tool_set!r} is not in the data; "
+                f"it has {', '.join(corpus.catalog)}"
+            )
+
+    def tool_sets(self) -> tuple[str, ...]:
+        """The tool sets that the adapter serves."""
+        return (self._plan.tool_set,) if self._plan.tool_set else tuple(self._corpus.catalog)
+
+    def variants(self) -> dict[str, tuple[Variant, ...]]:
+        """The catalog variants of each group; the first is the plain one."""
+        count, seed = self._shares.catalog_variants, f"{self._recipe.seed}"
+        catalog, chat, codec = self._corpus.catalog, self._recipe.chat, self._codec
+        if self._plan.subtask == "route":
+            return {ROUTER: route_variants(catalog, codec, chat, count=count, seed=seed)}
+        return {
+            name: tool_variants(name, catalog[name], codec, chat, count=count, seed=seed)
+            for name in self.tool_sets()
+        }
+
+    def make(self, split: Split) -> tuple[Example, ...]:
+        """Derive the examples of a split, in a fixed order."""
+        items = [t for t in self._corpus.trajectories if t.split == split]
+        rng = Random(f"{self._recipe.seed}/{self._plan.name}/{split}")
+        if self._plan.subtask == "route":
+            return tuple(self._named(m) for m in _route_moments(items, self._shares, rng))
+        if self._plan.subtask == "select":
+            return tuple(
+                self._named(moment)
+                for name in self.tool_sets()
+                for moment in self._select_moments(name, items, rng)
+            )
+        return tuple(self._argument_examples(items))
+
+    def _select_moments(
+        self, tool_set: str, items: Sequence[Trajectory], rng: Random
+    ) -> Iterator[_Moment]:
+        wanted = [
+            _Moment(
+                id=f"{t.id}/{k}",
+                situation=situation(t, k),
+                tool_set=tool_set,
+                label=step.tool,
+                step=step,
+            )
+            for t in items
+            for k, step in enumerate(t.steps)
+            if step.tool_set == tool_set and not self._corpus.tool(step).deprecated
+        ]
+        yield from wanted
+        abstain = [t for t in items if not t.steps]
+        foreign = [t for t in items if t.steps and t.steps[0].tool_set != tool_set]
+        count = round(self._shares.select_none * len(wanted))
+        half = _draw(abstain, count - count // 2, rng)
+        for t in [*half, *_draw(foreign, count - len(half), rng)]:
+            yield _stop(t, 0, tool_set, NONE)
+        done = [t for t in items if t.steps and t.steps[-1].tool_set == tool_set]
+        for t in _draw(done, round(self._shares.select_finish * len(wanted)), rng):
+            yield _stop(t, len(t.steps), tool_set, FINISH)
+
+    def _argument_examples(self, items: Sequence[Trajectory]) -> Iterator[Example]:
+        sets, tool = self.tool_sets(), self._plan.tool
+        for trajectory in items:
+            for number, step in enumerate(trajectory.steps):
+                if step.tool_set not in sets or (tool is not None and step.tool != tool):
+                    continue
+                known = self._corpus.tool(step)
+                if known.spec.takes_arguments and not known.deprecated:
+                    yield self._arguments(trajectory, number, step, known.spec)
+
+    def _arguments(
+        self, trajectory: Trajectory, number: int, step: TrajectoryStep, spec: ToolSpec
+    ) -> Example:
+        tools = self._corpus.catalog[step.tool_set]
+        prompt = arguments_prompt(self._recipe.chat, spec, tools, situation(trajectory, number))
+        before, adapted = self._pieces(prompt)
+        return Example(
+            id=f"{trajectory.id}/{number}",
+            group=step.tool_set,
+            label=step.tool,
+            stop="",
+            before=before,
+            prompt=adapted,
+            target=self._codec.arguments(spec, step.arguments),
+            accept=tuple(self._codec.arguments(spec, other) for other in step.accept),
+        )
+
+    def _named(self, moment: _Moment) -> Example:
+        chat, catalog = self._recipe.chat, self._corpus.catalog
+        if self._plan.subtask == "route":
+            prompt = route_prompt(chat, catalog, moment.situation)
+        else:
+            tools = catalog[moment.tool_set]
+            prompt = select_prompt(chat, moment.tool_set, tools, moment.situation)
+        before, adapted = self._pieces(prompt)
+        return Example(
+            id=moment.id,
+            group=ROUTER if self._plan.subtask == "route" else moment.tool_set,
+            label=moment.label,
+            stop=FINISH if moment.situation.steps else NONE,
+            before=before,
+            prompt=adapted,
+            target=self._codec.label(moment.label),
+        )
+
+    def _pieces(self, prompt: StagePrompt) -> tuple[Tokens, Tokens]:
+        """Tokens between the static part and the boundary, and after the boundary."""
+        base, adapted = prompt.split(self._recipe.boundary)
+        return self._codec.encode(base[1:]), self._codec.encode(adapted)
+
+
+def situation(trajectory: Trajectory, steps: int) -> Situation:
+    """What the agent knows after the first `steps` calls of a trajectory."""
+    done = tuple(
+        Step(
+            call=ToolCall(tool_set=s.tool_set, tool=s.tool, arguments=s.arguments),
+            observation=s.observation,
+            is_error=s.is_error,
+        )
+        for s in trajectory.steps[:steps]
+    )
+    return Situation(request=trajectory.request, context=trajectory.context, steps=done)
+
+
+def _route_moments(
+    items: Sequence[Trajectory], shares: ExampleShares, rng: Random
+) -> Iterator[_Moment]:
+    for trajectory in items:
+        if not trajectory.steps:
+            yield _stop(trajectory, 0, ROUTER, NONE)
+        for number, step in enumerate(trajectory.steps):
+            yield _Moment(
+                id=f"{trajectory.id}/{number}",
+                situation=situation(trajectory, number),
+                tool_set=ROUTER,
+                label=step.tool_set,
+                step=step,
+            )
+    scenarios = [t for t in items if len(t.steps) > 1]
+    single = [t for t in items if len(t.steps) == 1]
+    for trajectory in [*scenarios, *_draw(single, round(shares.route_finish * len(single)), rng)]:
+        yield _stop(trajectory, len(trajectory.steps), ROUTER, FINISH)
+
+
+def _stop(trajectory: Trajectory, steps: int, tool_set: str, label: str) -> _Moment:
+    return _Moment(
+        id=f"{trajectory.id}/{label}",
+        situation=situation(trajectory, steps),
+        tool_set=tool_set,
+        label=label,
+    )
+
+
+def _draw(items: Sequence[Trajectory], count: int, rng: Random) -> list[Trajectory]:
+    return rng.sample(items, min(count, len(items)))

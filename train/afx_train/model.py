@@ -1,0 +1,285 @@
+"""The base model with one LoRA adapter, and the two passes that training needs of it."""
+
+import os
+import warnings
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model
+from peft.tuners.lora import Linear as LoraLinear
+from torch import Tensor
+from transformers import AutoModelForCausalLM
+from transformers.utils import logging
+
+from afx_train.attention import ATTENTION, KV, LayerKV, Past, pack
+from afx_train.errors import RecipeError
+from afx_train.recipe import Lora
+
+_PAST_BUDGET_BYTES = int(float(os.environ.get("AFX_TRAIN_RECALL_GIB", "1")) * 2**30)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rows:
+    """Packed rows: what the adapter computes, after what the base computed for each row."""
+
+    before: Sequence[tuple[int, ...]]
+    tokens: Sequence[tuple[int, ...]]
+
+
+class AdaptedModel:
+    """Computes hidden states under the adapter on top of prefixes computed without it."""
+
+    def __init__(self, peft: PeftModel, *, bf16: bool) -> None:
+        self.peft, self._bf16 = peft, bf16
+        causal: Any = peft.get_base_model()
+        self._decoder, self._head = causal.get_decoder(), causal.get_output_embeddings()
+        self.device = next(causal.parameters()).device
+        self.layers = int(causal.config.get_text_config().num_hidden_layers)
+        self.vocab_size = int(self._head.weight.shape[0])
+        self._static: dict[tuple[int, ...], KV] = {}
+        self._before: OrderedDict[tuple[tuple[int, ...], tuple[int, ...]], KV] = OrderedDict()
+        self._before_bytes = 0
+
+    @property
+    def trained(self) -> list[torch.nn.Parameter]:
+        """The adapter's parameters."""
+        return [p for p in self.peft.parameters() if p.requires_grad]
+
+    def hidden(self, static: tuple[int, ...], rows: Rows) -> Tensor:
+        """Compute the rows under the adapter. Returns (N, hidden) in packed order."""
+        prefix = self.static_kv(static)
+        befores = self._before_kv(static, prefix, rows.before)
+        return self._pass(len(static), prefix, befores, rows, None)
+
+    def prefill(self, static: tuple[int, ...], rows: Rows) -> tuple[Tensor, list[KV]]:
+        """Do as `hidden` does; also return what later tokens of each row attend to."""
+        prefix = self.static_kv(static)
+        befores = self._before_kv(static, prefix, rows.before)
+        collected: list[LayerKV] = []
+        hidden = self._pass(len(static), prefix, befores, rows, collected)
+        own = split_rows(collected, rows.tokens)
+        return hidden, [join_kv(b, o) for b, o in zip(befores, own, strict=True)]
+
+    def extended(
+        self, static: tuple[int, ...], pasts: Sequence[KV], tokens: Sequence[tuple[int, ...]]
+    ) -> Tensor:
+        """Compute rows under the adapter after pasts whose keys and values are given."""
+        rows = Rows(before=[()] * len(tokens), tokens=tokens)
+        return self._pass(len(static), self.static_kv(static), pasts, rows, None)
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """Apply the output head, in fp32."""
+        with self._autocast():
+            logits: Tensor = self._head(hidden).float()
+        return logits
+
+    @contextmanager
+    def base(self) -> Iterator[None]:
+        """Switch the adapter and gradients off."""
+        with torch.no_grad(), self.peft.disable_adapter():
+            yield
+
+    def static_kv(self, static: tuple[int, ...]) -> KV:
+        """Compute the shared prefix under the base, once."""
+        if static not in self._static:
+            with self.base():
+                collected: list[LayerKV] = []
+                rows = Rows(before=[()], tokens=[static])
+                self._pass(0, None, (), rows, collected)
+            self._static[static] = tuple(collected)
+        return self._static[static]
+
+    def _before_kv(
+        self, static: tuple[int, ...], prefix: KV, befores: Sequence[tuple[int, ...]]
+    ) -> list[KV]:
+        """Compute under the base what stands between the prefix and the rows, or recall it."""
+        wanted = [b for b in dict.fromkeys(befores) if b]
+        missing = [b for b in wanted if (static, b) not in self._before]
+        found = {b: self._before[static, b] for b in wanted if (static, b) in self._before}
+        if missing:
+            with self.base():
+                collected: list[LayerKV] = []
+                rows = Rows(before=[()] * len(missing), tokens=missing)
+                self._pass(len(static), prefix, (), rows, collected)
+            found |= dict(zip(missing, split_rows(collected, missing), strict=True))
+        for before in wanted:
+            self._remember((static, before), found[before])
+        return [found[b] if b else () for b in befores]
+
+    def _remember(self, key: tuple[tuple[int, ...], tuple[int, ...]], kv: KV) -> None:
+        if key in self._before:
+            self._before.move_to_end(key)
+            return
+        self._before[key] = kv
+        self._before_bytes += _bytes(kv)
+        while self._before_bytes > _PAST_BUDGET_BYTES and len(self._before) > 1:
+            self._before_bytes -= _bytes(self._before.popitem(last=False)[1])
+
+    def _pass(
+        self,
+        offset: int,
+        prefix: KV | None,
+        pasts: Sequence[KV],
+        rows: Rows,
+        collected: list[LayerKV] | None,
+    ) -> Tensor:
+        lengths = [len(t) for t in rows.tokens]
+        past = [kv[0].keys.shape[1] if kv else 0 for kv in pasts]
+        packed = pack(lengths, past if any(past) else [], device=self.device)
+        packed.prefix, packed.collected = prefix, collected
+        packed.past = _pad_pasts(pasts, self.layers) if any(past) else ()
+        starts = past or [0] * len(lengths)
+        places = [offset + s + i for s, n in zip(starts, lengths, strict=True) for i in range(n)]
+        ids = [token for row in rows.tokens for token in row]
+        with self._autocast():
+            out = self._decoder(
+                input_ids=torch.tensor([ids], device=self.device),
+                position_ids=torch.tensor([places], device=self.device),
+                use_cache=False,
+                afx_packed=packed,
+            )
+        hidden: Tensor = out.last_hidden_state[0]
+        return hidden
+
+    def _autocast(self) -> torch.autocast:
+        return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self._bf16)
+
+
+class _FusedLora(torch.autograd.Function):
+    """y = W x + b + s·B(A x), the branch added in place, no gradient for the frozen W."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,  # noqa: ANN401
+        x: Tensor,
+        base: torch.nn.Linear,
+        a: Tensor,
+        b: Tensor,
+        scale: float,
+    ) -> Tensor:
+        flat = x.reshape(-1, x.shape[-1])
+        low = flat @ a.mT
+        out = torch.nn.functional.linear(flat, base.weight, base.bias)
+        out.addmm_(low, b.mT, alpha=scale)
+        ctx.save_for_backward(flat, low, a, b)
+        ctx.base, ctx.scale = base, scale
+        return out.reshape(*x.shape[:-1], -1)
+
+    @staticmethod
+    def backward(
+        ctx: Any,  # noqa: ANN401
+        grad: Tensor,
+    ) -> tuple[Tensor | None, ...]:
+        flat, low, a, b = ctx.saved_tensors
+        shape = grad.shape[:-1]
+        grad = grad.reshape(-1, grad.shape[-1])
+        grad_low = (grad @ b).mul_(ctx.scale)
+        grad_x = None
+        if ctx.needs_input_grad[0]:
+            grad_x = grad @ ctx.base.weight
+            grad_x = grad_x.addmm_(grad_low, a).reshape(*shape, -1)
+        grad_b = (grad.mT @ low).mul_(ctx.scale)
+        return grad_x, None, grad_low.mT @ flat, grad_b, None
+
+
+class _FusedLoraLinear(LoraLinear):
+    """PEFT's LoRA layer with a forward that touches the output once (fp32, no dropout)."""
+
+    def forward(self, x: Tensor, *args: object, **kwargs: object) -> Tensor:
+        if self.disable_adapters or torch.is_autocast_enabled(x.device.type):
+            out: Tensor = super().forward(x, *args, **kwargs)
+            return out
+        name = self.active_adapters[0]
+        a, b = self.lora_A[name].weight, self.lora_B[name].weight
+        base = self.get_base_layer()
+        out = _FusedLora.apply(x, base, a, b, self.scaling[name])  # type: ignore[no-untyped-call]
+        return out
+
+
+def load_model(folder: Path, lora: Lora, *, precision: str = "auto") -> AdaptedModel:
+    """Load the base, freeze it and add a fresh adapter.
+
+    Raises:
+        RecipeError: the model cannot be loaded or lacks the target modules.
+    """
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        base = AutoModelForCausalLM.from_pretrained(
+            folder, dtype=torch.float32, attn_implementation=ATTENTION, local_files_only=True
+        )
+    except (OSError, ValueError, KeyError) as error:
+        first = str(error).splitlines()[0]
+        raise RecipeError(f"cannot be loaded as a model: {first}", where=str(folder)) from error
+    base.requires_grad_(False)
+    layers = int(base.config.get_text_config().num_hidden_layers)
+    if lora.first_layer >= layers:
+        raise RecipeError(f"lora.first_layer is {lora.first_layer}, the model has {layers} layers")
+    config = LoraConfig(
+        r=lora.rank,
+        lora_alpha=lora.alpha,  # type: ignore[arg-type]
+        use_rslora=lora.rslora,
+        target_modules=list(lora.target_modules),
+        layers_to_transform=list(range(lora.first_layer, layers)) if lora.first_layer else None,
+        task_type="CAUSAL_LM",
+    )
+    try:
+        with warnings.catch_warnings():  # peft still reads a name that transformers renamed
+            warnings.simplefilter("ignore", FutureWarning)
+            peft = get_peft_model(base, config)
+    except ValueError as error:
+        first = str(error).splitlines()[0]
+        raise RecipeError(f"lora.target_modules: {first}", where=str(folder)) from error
+    for module in peft.modules():
+        if type(module) is LoraLinear:
+            module.__class__ = _FusedLoraLinear
+    bf16 = precision == "bf16" or (precision == "auto" and device.type == "cuda")
+    return AdaptedModel(peft.to(device).eval(), bf16=bf16)
+
+
+def split_rows(collected: Sequence[LayerKV], rows: Sequence[tuple[int, ...]]) -> list[KV]:
+    """Cut keys and values collected from packed rows into one KV a row."""
+    lengths = [len(row) for row in rows]
+    keys = [torch.split(layer.keys, lengths, dim=1) for layer in collected]
+    values = [torch.split(layer.values, lengths, dim=1) for layer in collected]
+    return [
+        tuple(
+            LayerKV(k[i].contiguous(), v[i].contiguous()) for k, v in zip(keys, values, strict=True)
+        )
+        for i in range(len(rows))
+    ]
+
+
+def join_kv(first: KV, second: KV) -> KV:
+    """Put one row's keys and values after another's."""
+    if not first:
+        return second
+    return tuple(
+        LayerKV(torch.cat([a.keys, b.keys], 1), torch.cat([a.values, b.values], 1))
+        for a, b in zip(first, second, strict=True)
+    )
+
+
+def _pad_pasts(pasts: Sequence[KV], layers: int) -> list[Past]:
+    most = max(kv[0].keys.shape[1] for kv in pasts if kv)
+    padded: list[Past] = []
+    for layer in range(layers):
+        like = next(kv for kv in pasts if kv)[layer].keys
+        shape = (like.shape[0], len(pasts), most, like.shape[2])
+        keys, values = like.new_zeros(shape), like.new_zeros(shape)
+        for row, kv in enumerate(pasts):
+            if kv:
+                length = kv[layer].keys.shape[1]
+                keys[:, row, :length] = kv[layer].keys
+                values[:, row, :length] = kv[layer].values
+        padded.append(Past(keys, values))
+    return padded
+
+
+def _bytes(kv: KV) -> int:
+    return sum(layer.keys.nbytes + layer.values.nbytes for layer in kv)

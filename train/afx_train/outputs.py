@@ -1,0 +1,118 @@
+"""What a finished job leaves: a standard PEFT folder, its model card, and the placement card."""
+
+import shutil
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+from peft import PeftModel
+from safetensors.torch import load_file, save_file
+
+from afx_train.loop import History, Weights
+from afx_train.task import Task
+from agentflux.contracts.bundle import Calibration
+from agentflux.contracts.cards import AdapterCard, write_card
+
+WEIGHTS = "adapter_model.safetensors"
+_PACKAGES = ("torch", "transformers", "peft")
+
+
+def write_adapter(
+    folder: Path, peft: PeftModel, weights: Weights, task: Task, history: History, *, base: str
+) -> AdapterCard:
+    """Write the adapter folder, by a temporary name; an older one is replaced.
+
+    base: hash of the base model's weights.
+    """
+    partial = folder.with_name(folder.name + ".writing")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    half = {name: tensor.to(torch.float16).contiguous() for name, tensor in weights.items()}
+    save_file(half, partial / WEIGHTS, metadata={"format": "pt"})
+    config = peft.peft_config["default"]
+    config.base_model_name_or_path = task.recipe.base_model
+    config.inference_mode = True
+    config.save_pretrained(str(partial))
+    card = _card(task, history, base)
+    write_card(partial, card)
+    (partial / "README.md").write_text(_readme(task, card, history), encoding="utf-8")
+    shutil.rmtree(folder, ignore_errors=True)
+    partial.rename(folder)
+    return card
+
+
+def read_weights(folder: Path) -> Weights:
+    """Read an adapter folder's weights."""
+    return load_file(folder / WEIGHTS)
+
+
+def _card(task: Task, history: History, base: str) -> AdapterCard:
+    best = history.best
+    return AdapterCard(
+        name=task.plan.name,
+        subtask=task.plan.subtask,
+        tool_set=task.plan.tool_set,
+        tool=task.plan.tool,
+        boundary=task.recipe.boundary,
+        base_model=task.recipe.base_model,
+        base_weights_sha256=base,
+        catalog=task.catalog(),
+        calibration=Calibration(),
+        training={
+            "job_sha256": history.job,
+            "data_sha256": task.corpus.sha256,
+            "seed": str(task.recipe.seed),
+            "epochs": str(task.settings.training.epochs),
+            "best_epoch": str(best + 1),
+            "train_examples": str(len(task.train)),
+            "dev_examples": str(len(task.dev)),
+            "examples_per_s": f"{history.examples / max(history.seconds, 1e-9):.2f}",
+        }
+        | {name: version(name) for name in _PACKAGES},
+        scores={
+            "dev_accuracy": round(history.dev[best], 4),
+            "train_loss": round(history.losses[best], 4),
+        },
+    )
+
+
+def _readme(task: Task, card: AdapterCard, history: History) -> str:
+    lora, training = task.settings.lora, task.settings.training
+    serves = {
+        "route": "chooses the tool set of the next step",
+        "select": f"chooses the tool of the next step in {card.tool_set or 'any tool set'}",
+        "arguments": f"writes the arguments of {card.tool or 'the tools'}"
+        f" of {card.tool_set or 'any tool set'}",
+    }[card.subtask]
+    epochs = "\n".join(
+        f"| {number} | {loss:.4f} | {dev:.1%} |"
+        for number, (loss, dev) in enumerate(zip(history.losses, history.dev, strict=True), 1)
+    )
+    return f"""---
+library_name: peft
+base_model: {card.base_model}
+tags: [lora, tool-calling, agentflux-edge]
+---
+
+# {card.name}
+
+A LoRA adapter that {serves}, for AgentFlux Edge.
+
+It is active from the prompt's `{card.boundary}` boundary on; everything before is computed by the
+base model (prompt contract `{card.prompt_contract}`). Loaded in plain PEFT over a whole prompt it
+gives other results.
+
+- base model: `{card.base_model}`, weights SHA-256 `{card.base_weights_sha256}`
+- rank {lora.rank}, alpha {lora.alpha:g}{", rank-stabilized" if lora.rslora else ""}, on \
+{", ".join(lora.target_modules)}{f" from layer {lora.first_layer} on" if lora.first_layer else ""}
+- trained on {len(task.train)} examples, seed {task.recipe.seed}, {training.epochs} epochs, \
+learning rate {training.learning_rate:g}; epoch {history.best + 1} was kept
+- data SHA-256 `{task.corpus.sha256}`; job SHA-256 `{history.job}`
+
+Dev accuracy: the share of dev prompts on which constrained greedy decoding gives exactly the
+expected answer.
+
+| epoch | train loss | dev accuracy |
+|---|---|---|
+{epochs}
+"""

@@ -1,0 +1,222 @@
+"""A training recipe: one validated TOML file naming the base model, the data and the adapters."""
+
+import tomllib
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from afx_train.errors import RecipeError
+from agentflux.contracts.bundle import Name
+from agentflux.contracts.cache import model_folder
+from agentflux.contracts.prompts import Boundary, ChatFormat, Subtask
+
+Schedule = Literal["cosine", "linear", "constant"]
+Precision = Literal["auto", "fp32", "bf16"]
+
+_SECTIONS = ("lora", "training", "examples")
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+class Lora(_Section):
+    """The shape of an adapter. The defaults suit models of 0.1 to 1 billion parameters."""
+
+    rank: int = Field(default=16, ge=1, le=1024)
+    """Rank of the two matrices."""
+    alpha: float = Field(default=32.0, gt=0)
+    """Scale: the adapter's output is multiplied by alpha/rank (alpha/sqrt(rank) with rslora)."""
+    rslora: bool = False
+    """Rank-stabilized scaling (arXiv:2312.03732); worth it from rank 64 on."""
+    target_modules: tuple[str, ...] = ("q_proj", "k_proj", "v_proj", "o_proj")
+    """Linear layers that get a branch. Fewer sites decode faster on the device."""
+    first_layer: int = Field(default=0, ge=0)
+    """First decoder layer with branches. Layers below stay as they are, without a backward pass."""
+
+
+class Training(_Section):
+    """How the optimizer goes over the examples."""
+
+    learning_rate: float = Field(default=1e-3, gt=0)
+    """Peak of the schedule."""
+    epochs: int = Field(default=3, ge=1)
+    """Passes over the examples. The epoch that is best on the dev split is kept."""
+    batch_tokens: int = Field(default=640, ge=16)
+    """Trained tokens a batch (prompt after the boundary and target; the shared prefix is free)."""
+    accumulate: int = Field(default=1, ge=1)
+    """Batches an optimizer step."""
+    warmup: float = Field(default=0.06, ge=0, lt=1)
+    """Share of all steps over which the learning rate rises to its peak."""
+    schedule: Schedule = "cosine"
+    """How the learning rate falls after the warmup, to a twentieth of its peak."""
+    weight_decay: float = Field(default=0.0, ge=0)
+    """AdamW's decoupled weight decay."""
+    clip: float = Field(default=1.0, gt=0)
+    """Largest norm of a step's gradient."""
+    easy_loss: float = Field(default=0.01, ge=0)
+    """An example is easy once the loss of each of its target tokens is below this. 0: none is."""
+    easy_kept: float = Field(default=0.35, ge=0, le=1)
+    """Share of the easy examples that the next epoch goes over again; the others rest."""
+    dev_examples: int = Field(default=200, ge=1)
+    """At most so many dev examples are evaluated after each epoch."""
+    precision: Precision = "auto"
+    """fp32 or bf16 autocast; auto takes bf16 on CUDA and fp32 on a CPU."""
+
+
+class ExampleShares(_Section):
+    """How examples are derived from trajectories."""
+
+    route_finish: float = Field(default=0.25, ge=0, le=1)
+    """Share of single-call trajectories that also give a `finish` example of the router."""
+    select_none: float = Field(default=0.15, ge=0)
+    """Requests that the tool set cannot serve (`none`), as a share of the selector's positives."""
+    select_finish: float = Field(default=0.15, ge=0)
+    """`finish` examples after a last call of the tool set, as a share of the positives."""
+    catalog_variants: int = Field(default=6, ge=1)
+    """Renderings of the catalog: the plain one, then shuffled ones, every other one shortened."""
+    plain_share: float = Field(default=0.4, ge=0, le=1)
+    """Share of the examples that see the plain catalog."""
+    gold_removed: float = Field(default=0.06, ge=0, le=1)
+    """Share of first-call examples whose right answer is missing from the catalog (`none`)."""
+    balance_cap: float = Field(default=2.0, gt=0)
+    """A label gives at most so many times the median label's examples an epoch."""
+    max_row_tokens: int = Field(default=512, ge=16)
+    """Longer rows (without the shared prefix) are left out of training; they cost the most."""
+    max_examples: int | None = Field(default=None, ge=1)
+    """At most so many examples an epoch, drawn anew each time."""
+
+
+class AdapterPlan(_Section):
+    """One adapter to train. Without a tool set it serves every set, without a tool every tool."""
+
+    name: Name
+    """Name of the adapter and of its folder, such as `select.git`."""
+    subtask: Subtask
+    """route, select or arguments."""
+    tool_set: str | None = None
+    """The tool set that it serves."""
+    tool: str | None = None
+    """The one tool that it serves (arguments only)."""
+    warm_start: str | None = None
+    """Another adapter of this recipe, trained earlier, whose weights it starts from."""
+    overrides: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    """Keys of `lora`, `training` or `examples` that differ for this adapter."""
+
+    @model_validator(mode="after")
+    def _placed(self) -> Self:
+        problem = ""
+        if self.tool is not None and (self.subtask != "arguments" or self.tool_set is None):
+            problem = "`tool` needs subtask 'arguments' and a tool_set"
+        elif self.subtask == "route" and self.tool_set is not None:
+            problem = "a router chooses among tool sets and has no tool_set of its own"
+        elif unknown := sorted(set(self.overrides) - set(_SECTIONS)):
+            problem = f"overrides has unknown section {unknown[0]!r}; known: {', '.join(_SECTIONS)}"
+        if problem:
+            raise ValueError(f"adapter {self.name!r}: {problem}")
+        return self
+
+
+class Recipe(_Section):
+    """The whole file."""
+
+    base_model: str
+    """A Hugging Face folder (relative to the recipe) or a catalogue name of `afx-export fetch`."""
+    data: tuple[str, ...] = Field(min_length=1)
+    """Data folders made by `afx-train data build` (relative to the recipe)."""
+    seed: int = 7
+    """Everything random follows from it."""
+    boundary: Boundary = "request"
+    """From where the adapters act; see agentflux.contracts.prompts."""
+    chat: ChatFormat = Field(default_factory=ChatFormat)
+    """The model's turn markers. Default: ChatML."""
+    lora: Lora = Lora()
+    training: Training = Training()
+    examples: ExampleShares = ExampleShares()
+    adapters: tuple[AdapterPlan, ...] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _plan(self) -> Self:
+        seen: set[str] = set()
+        for plan in self.adapters:
+            if plan.name in seen:
+                raise ValueError(f"adapter {plan.name!r} stands twice in the plan")
+            if plan.warm_start is not None and plan.warm_start not in seen:
+                raise ValueError(
+                    f"adapter {plan.name!r}: warm_start {plan.warm_start!r} does not stand "
+                    "earlier in the plan"
+                )
+            seen.add(plan.name)
+            self.settings(plan)
+        return self
+
+    def settings(self, plan: AdapterPlan) -> "Settings":
+        """Return the sections that hold for one adapter, its overrides applied."""
+        merged: dict[str, Any] = {}
+        for key in _SECTIONS:
+            section: _Section = getattr(self, key)
+            changed = section.model_dump() | plan.overrides.get(key, {})
+            merged[key] = type(section).model_validate(changed)
+        return Settings(**merged)
+
+
+class Settings(_Section):
+    """The sections that hold for one adapter."""
+
+    lora: Lora
+    training: Training
+    examples: ExampleShares
+
+
+def read_recipe(path: Path) -> Recipe:
+    """Parse and validate a recipe.
+
+    Raises:
+        RecipeError: unreadable, not TOML, or a key is unknown, missing or out of range.
+    """
+    try:
+        data = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise RecipeError(f"cannot be read as TOML: {error}", where=str(path)) from error
+    try:
+        return Recipe.model_validate(data)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        known = f" (known: {', '.join(Recipe.model_fields)})" if "." not in key else ""
+        hint = known if first["type"] == "extra_forbidden" else ""
+        raise RecipeError(f"{key or 'recipe'}: {first['msg']}{hint}", where=str(path)) from error
+
+
+def base_folder(recipe: Recipe, recipe_path: Path) -> Path:
+    """Find the base model's folder: a path beside the recipe, else a fetched catalogue model.
+
+    Raises:
+        RecipeError: neither exists; says which command fetches it.
+    """
+    beside = (recipe_path.parent / recipe.base_model).resolve()
+    for folder in (beside, model_folder(recipe.base_model)):
+        if (folder / "config.json").is_file():
+            return folder
+    raise RecipeError(
+        f"base_model {recipe.base_model!r} is neither a folder with config.json nor a fetched "
+        f"model; run: afx-export fetch {recipe.base_model}",
+        where=str(recipe_path),
+    )
+
+
+def data_folders(recipe: Recipe, recipe_path: Path) -> tuple[Path, ...]:
+    """Resolve the data folders.
+
+    Raises:
+        RecipeError: one does not exist; says which command makes it.
+    """
+    folders = tuple((recipe_path.parent / entry).resolve() for entry in recipe.data)
+    for entry, folder in zip(recipe.data, folders, strict=True):
+        if not folder.is_dir():
+            raise RecipeError(
+                f"data folder {entry!r} does not exist; make it with: afx-train data build",
+                where=str(recipe_path),
+            )
+    return folders
