@@ -77,7 +77,8 @@ def test_training_lowers_the_loss_and_keeps_the_best_epoch(
     task: Task, model: AdaptedModel, tmp_path: Path
 ) -> None:
     _, history = train(task, model, tmp_path, job="j", resume=False, report=_quiet)
-    assert history.losses[-1] < 0.7 * history.losses[0]
+    assert history.losses == sorted(history.losses, reverse=True)
+    assert history.losses[-1] < 0.8 * history.losses[0]
     assert history.dev[history.best] == max(history.dev)
 
 

@@ -82,6 +82,8 @@ class ExampleShares(_Section):
     """Share of first-call examples whose right answer is missing from the catalog (`none`)."""
     balance_cap: float = Field(default=2.0, gt=0)
     """A label gives at most so many times the median label's examples an epoch."""
+    share: float = Field(default=1.0, gt=0, le=1)
+    """Share of the training rows that is used, the same ones in every epoch."""
     max_row_tokens: int = Field(default=512, ge=16)
     """Longer rows (without the shared prefix) are left out of training; they cost the most."""
     max_examples: int | None = Field(default=None, ge=1)
