@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from bundle import ensure_bundle
+from bundle import PROFILE, ensure_bundle
 from servers import install, write_servers_json
 from workspace import FILES, ORDERS, git, make_workspace
 
@@ -149,7 +149,7 @@ TASKS = (
 def main() -> None:
     """Build what is missing, run every task, count right and wrong."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--profile", default="cpu-int4", help="device profile of the bundle")
+    parser.add_argument("--profile", default=PROFILE, help="device profile of the bundle")
     profile = parser.parse_args().profile
     bundle = ensure_bundle(profile)
     install()

@@ -20,7 +20,14 @@ def main() -> None:
     if not (data / "report.json").exists():
         folders = ["--grammars", str(HERE / "phrasings"), "--worlds", str(HERE / "worlds.py")]
         run("afx_train.cli", "data", "build", *folders, "--out", str(data), "--seed", str(SEED))
-    run("afx_train.cli", "run", str(HERE / "recipe.toml"), "--out", str(HERE / "adapters"), "--resume")
+    run(
+        "afx_train.cli",
+        "run",
+        str(HERE / "recipe.toml"),
+        "--out",
+        str(HERE / "adapters"),
+        "--resume",
+    )
 
 
 def run(module: str, *arguments: str) -> None:

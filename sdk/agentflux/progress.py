@@ -1,12 +1,12 @@
 """A progress bar on a terminal, nothing elsewhere."""
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 
 
 @contextmanager
-def progress(what: str, total: int) -> Iterator[Callable[[], None]]:
+def progress(what: str, total: int) -> Generator[Callable[[], None]]:
     """Yield a function to call after each of `total` things."""
     if not sys.stderr.isatty():
         yield lambda: None

@@ -4,7 +4,7 @@ import json
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
@@ -193,7 +193,7 @@ class OrtEngine:
         return self._adapters
 
     @contextmanager
-    def _dropped_on_fault(self, line: Line) -> Iterator[None]:
+    def _dropped_on_fault(self, line: Line) -> Generator[None]:
         """Forget a line whose native state is unknown after an error."""
         try:
             yield
@@ -333,7 +333,7 @@ def _usage(placed: Placed, started: float, decoded: int, forced: int) -> Usage:
 
 
 @contextmanager
-def _native(what: str) -> Iterator[None]:
+def _native(what: str) -> Generator[None]:
     """Translate the runtime's exceptions. pybind11 raises these types for C++ errors."""
     try:
         yield

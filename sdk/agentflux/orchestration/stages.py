@@ -92,7 +92,7 @@ class Stages:
         """Let the base model write the final answer, streamed through `on_text`."""
         prompt = prompts.answer_prompt(self._manifest.chat, situation)
         emit(StageStarted(stage="answer", adapter=None))
-        request = Generation(segments=_segments(prompt, None), max_tokens=MAX_ANSWER_TOKENS)
+        request = Generation(segments=segments(prompt, None), max_tokens=MAX_ANSWER_TOKENS)
         done = self._engine.generate(request, on_text=on_text, cancel=cancel)
         record = StageRecord(stage="answer", adapter=None, usage=done.usage)
         emit(StageFinished(record=record))
@@ -124,7 +124,7 @@ class Stages:
     ) -> StageRecord:
         name = adapter.name if adapter else None
         emit(StageStarted(stage=stage, adapter=name))
-        request = Choosing(segments=_segments(prompt, adapter), candidates=candidates)
+        request = Choosing(segments=segments(prompt, adapter), candidates=candidates)
         scores = self._engine.choose(request, cancel=cancel)
         record = StageRecord(
             stage=stage,
@@ -164,7 +164,7 @@ class Stages:
         tools = self.catalog[tool.tool_set]
         prompt = prompts.arguments_prompt(self._manifest.chat, tool, tools, situation)
         request = Generation(
-            segments=_segments(prompt, adapter),
+            segments=segments(prompt, adapter),
             max_tokens=MAX_ARGUMENT_TOKENS,
             grammar=grammar,
         )
@@ -176,7 +176,7 @@ class Stages:
         return _parse(done.text, tool)
 
 
-def _segments(prompt: StagePrompt, adapter: AdapterEntry | None) -> tuple[Segment, ...]:
+def segments(prompt: StagePrompt, adapter: AdapterEntry | None) -> tuple[Segment, ...]:
     """Lay the prompt out for the engine. The static piece is worth keeping."""
     if adapter is None:
         pieces = prompt.pieces()
