@@ -42,7 +42,7 @@ def read_chat(folder: Path) -> tuple[ChatFormat, tuple[int, ...]]:
     end = _render(tokenizer, _TALK[:3], generate=False).rpartition(_REPLY)[2]
     close = _common([end, after_system, after_user, after_reply, tail], specials)
     user_open = after_system.removeprefix(close)
-    bos = tokenizer.bos_token or ""
+    bos = str(tokenizer.bos_token or "")
     begin = bos if before.startswith(bos) and not user_open.startswith(bos) else ""
     chat = ChatFormat(
         begin=begin,

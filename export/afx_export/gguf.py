@@ -69,7 +69,7 @@ def _forget_quantization(weights: "PreTrainedModel") -> None:
     for flag, value in (("hf_quantizer", None), ("is_quantized", False)):
         setattr(weights, flag, value)
     if hasattr(weights.config, "quantization_config"):
-        del weights.config.quantization_config
+        delattr(weights.config, "quantization_config")
 
 
 def _line(error: BaseException) -> str:

@@ -1,6 +1,5 @@
 """One tiny model and one exported bundle for all export tests."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,7 +30,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def exported(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Exported]:
+def exported(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Exported:
     """A cpu-int4 bundle with three adapters of mixed ranks, targets, scales and boundaries."""
     root = tmp_path_factory.mktemp("exported")
     weights = weights_sha256(model)
@@ -62,11 +61,19 @@ def exported(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
                 adapters=(adapters,),
             )
         )
-        yield Exported(
-            model=model,
-            weights=weights,
-            adapters=adapters,
-            cache=root / "cache",
-            bundle=root / "bundle",
-            manifest=manifest,
-        )
+    return Exported(
+        model=model,
+        weights=weights,
+        adapters=adapters,
+        cache=root / "cache",
+        bundle=root / "bundle",
+        manifest=manifest,
+    )
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tests on the exported bundle build into its cache folder, and only they."""
+    if "exported" in request.fixturenames:
+        exported: Exported = request.getfixturevalue("exported")
+        monkeypatch.setenv(CACHE_VARIABLE, str(exported.cache))

@@ -128,8 +128,9 @@ class _SharedPrefix(torch.autograd.Function):
     @staticmethod
     def backward(
         ctx: Any,  # noqa: ANN401
-        grad: Tensor,
+        *grad_outputs: Tensor,
     ) -> tuple[Tensor | None, ...]:
+        (grad,) = grad_outputs
         q, k, v, out, lse, probs = ctx.saved_tensors
         packed, scale = ctx.packed, ctx.scale
         grouped = q.reshape(out.shape)

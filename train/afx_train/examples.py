@@ -184,7 +184,7 @@ class ExampleMaker:
 
     def _pieces(self, prompt: StagePrompt) -> tuple[Tokens, Tokens]:
         """Tokens between the static part and the boundary, and after the boundary."""
-        base, adapted = prompt.split(self._recipe.boundary)
+        base, adapted = prompt.split(self._recipe.boundary_of(self._plan))
         return self._codec.encode(base[1:]), self._codec.encode(adapted)
 
 

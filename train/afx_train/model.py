@@ -173,8 +173,9 @@ class _FusedLora(torch.autograd.Function):
     @staticmethod
     def backward(
         ctx: Any,  # noqa: ANN401
-        grad: Tensor,
+        *grad_outputs: Tensor,
     ) -> tuple[Tensor | None, ...]:
+        (grad,) = grad_outputs
         flat, low, a, b = ctx.saved_tensors
         shape = grad.shape[:-1]
         grad = grad.reshape(-1, grad.shape[-1])

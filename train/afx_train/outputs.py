@@ -53,7 +53,7 @@ def _card(task: Task, history: History, base: str) -> AdapterCard:
         subtask=task.plan.subtask,
         tool_set=task.plan.tool_set,
         tool=task.plan.tool,
-        boundary=task.recipe.boundary,
+        boundary=task.recipe.boundary_of(task.plan),
         base_model=task.recipe.base_model,
         base_weights_sha256=base,
         catalog=task.catalog(),

@@ -101,6 +101,8 @@ class AdapterPlan(_Section):
     """The tool set that it serves."""
     tool: str | None = None
     """The one tool that it serves (arguments only)."""
+    boundary: Boundary | None = None
+    """From where this adapter acts, where it differs from the recipe's."""
     warm_start: str | None = None
     """Another adapter of this recipe, trained earlier, whose weights it starts from."""
     overrides: dict[str, dict[str, Any]] = Field(default_factory=dict)
@@ -152,6 +154,10 @@ class Recipe(_Section):
             seen.add(plan.name)
             self.settings(plan)
         return self
+
+    def boundary_of(self, plan: AdapterPlan) -> Boundary:
+        """Return from where an adapter acts."""
+        return plan.boundary or self.boundary
 
     def settings(self, plan: AdapterPlan) -> "Settings":
         """Return the sections that hold for one adapter, its overrides applied."""

@@ -112,10 +112,10 @@ def job_sha256(
     facts = {
         "prompts": PROMPT_CONTRACT,
         "seed": recipe.seed,
-        "boundary": recipe.boundary,
+        "boundary": recipe.boundary_of(plan),
         "chat": repr(recipe.chat),
         "settings": recipe.settings(plan).model_dump(mode="json"),
-        "plan": plan.model_dump(mode="json", exclude={"overrides"}),
+        "plan": plan.model_dump(mode="json", exclude={"overrides", "boundary"}),
         "hashes": [data, base, started_from],
     }
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
