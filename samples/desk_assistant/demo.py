@@ -5,6 +5,7 @@ python samples/desk_assistant/demo.py            # builds what is missing
 
 import argparse
 import json
+import re
 import sqlite3
 import sys
 import tempfile
@@ -37,6 +38,16 @@ def seen(*texts: str) -> Check:
         together = "\n".join(step.observation for step in result.steps)
         fine = bool(result.steps) and not any(step.is_error for step in result.steps)
         return fine and all(text in together for text in texts)
+
+    return check
+
+
+def counted(rows: int) -> Check:
+    """The observation is one row with one number, and it is the right one."""
+
+    def check(root: Path, result: agentflux.RunResult) -> bool:
+        pattern = rf"\[\{{'[^']+': {rows}\}}\]"
+        return any(re.fullmatch(pattern, step.observation.strip()) for step in result.steps)
 
     return check
 
@@ -128,7 +139,7 @@ TASKS = (
         'Commit what is staged with the message "Add Saturday hours"',
         committed("Add Saturday hours"),
     ),
-    Task("sql, read", "How many rows are in the orders table?", seen(str(len(ORDERS)))),
+    Task("sql, read", "How many rows are in the orders table?", counted(len(ORDERS))),
     Task("sql, write", "Delete the row with id 2 from orders", row_count(len(ORDERS) - 1)),
     Task(
         "memory",

@@ -31,6 +31,8 @@ class Generation:
 
     grammar: an llguidance grammar that the text must match; None for free text.
     temperature: 0 is greedy. seed: only read when temperature is above 0.
+    repetition_penalty: divides the positive logits of tokens decoded before (and multiplies the
+    negative ones); 1 is none. Source: Keskar et al. 2019 (arXiv:1909.05858), section 4.1.
     """
 
     segments: Sequence[Segment]
@@ -38,6 +40,7 @@ class Generation:
     grammar: str | None = None
     temperature: float = 0.0
     seed: int = 0
+    repetition_penalty: float = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -276,6 +276,8 @@ class _Decoder:
 
     def _free(self) -> list[int]:
         logits = self._line.stream.logits()
+        if self._request.repetition_penalty != 1.0 and self.tokens:
+            logits = _penalized(logits, self.tokens, self._request.repetition_penalty)
         if self._matcher is not None:
             logits = _masked(logits, self._matcher)
         token = self._pick(logits)
@@ -298,6 +300,14 @@ class _Decoder:
             for token in step:
                 if piece := str(self._stream.decode(token)):
                     self._on_text(piece)
+
+
+def _penalized(logits: Logits, tokens: Sequence[int], penalty: float) -> Logits:
+    """Return a copy in which the tokens are less likely."""
+    lowered, seen = logits.copy(), np.unique(tokens)
+    values = lowered[seen]
+    lowered[seen] = np.where(values > 0, values / penalty, values * penalty)
+    return lowered
 
 
 def _masked(logits: Logits, matcher: llguidance.LLMatcher) -> Logits:

@@ -21,7 +21,9 @@ from agentflux.orchestration.events import Event, StageFinished, StageStarted
 from agentflux.ports import CancelToken, Choosing, Engine, Generation, Segment, StageRecord, Usage
 
 MAX_ARGUMENT_TOKENS = 320
-MAX_ANSWER_TOKENS = 160
+MAX_ANSWER_TOKENS = 96
+# Without it a 135M base model falls into loops on long observations.
+ANSWER_REPETITION_PENALTY = 1.15
 
 Emit = Callable[[Event], None]
 
@@ -92,7 +94,11 @@ class Stages:
         """Let the base model write the final answer, streamed through `on_text`."""
         prompt = prompts.answer_prompt(self._manifest.chat, situation)
         emit(StageStarted(stage="answer", adapter=None))
-        request = Generation(segments=segments(prompt, None), max_tokens=MAX_ANSWER_TOKENS)
+        request = Generation(
+            segments=segments(prompt, None),
+            max_tokens=MAX_ANSWER_TOKENS,
+            repetition_penalty=ANSWER_REPETITION_PENALTY,
+        )
         done = self._engine.generate(request, on_text=on_text, cancel=cancel)
         record = StageRecord(stage="answer", adapter=None, usage=done.usage)
         emit(StageFinished(record=record))

@@ -148,6 +148,15 @@ def test_a_seed_fixes_sampling(desk_engine: OrtEngine) -> None:
     assert len({sample(seed) for seed in range(4)}) > 1
 
 
+def test_a_repetition_penalty_breaks_loops(desk_engine: OrtEngine) -> None:
+    def distinct(penalty: float) -> int:
+        pieces = [Segment(text=TURN.format("Say la la la la la la")), Segment(text=ASK)]
+        request = Generation(segments=pieces, max_tokens=40, repetition_penalty=penalty)
+        return len(set(desk_engine.generate(request).text.split()))
+
+    assert distinct(3.0) > distinct(1.0)
+
+
 def test_streamed_text_is_the_whole_text(desk_engine: OrtEngine) -> None:
     pieces: list[str] = []
     segments = [
