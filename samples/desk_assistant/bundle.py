@@ -35,7 +35,9 @@ def ensure_bundle(profile: str = PROFILE) -> Path:
         command = [sys.executable, "-m", "afx_export.cli", "build"]
         command += ["--model", MODEL, "--profile", profile, "--out", str(bundle)]
         command += ["--adapters", str(HERE / "adapters")]
-        subprocess.run(command, check=True, stdout=sys.stderr)
+        done = subprocess.run(command, check=False, stdout=sys.stderr)
+        if done.returncode:  # afx-export has said what is wrong
+            sys.exit(done.returncode)
     return bundle
 
 
