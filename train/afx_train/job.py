@@ -43,6 +43,7 @@ def run_job(recipe_path: Path, name: str, out: Path, *, resume: bool, report: Re
         return Outcome(card=card, skipped=True)
     task = make_task(recipe, plan, corpus, Codec(base, recipe.chat))
     model = load_model(base, task.settings.lora, precision=task.settings.training.precision)
+    model.recall_bytes = int(task.settings.training.recall_gib * 2**30)
     if plan.warm_start:
         warm_weights(model, read_weights(out / plan.warm_start), origin=plan.warm_start)
     else:

@@ -1,6 +1,5 @@
 """The base model with one LoRA adapter, and the two passes that training needs of it."""
 
-import os
 import warnings
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
@@ -20,7 +19,7 @@ from afx_train.attention import ATTENTION, KV, LayerKV, Past, pack
 from afx_train.errors import RecipeError
 from afx_train.recipe import Lora
 
-_PAST_BUDGET_BYTES = int(float(os.environ.get("AFX_TRAIN_RECALL_GIB", "1")) * 2**30)
+_RECALL_BYTES = 2**30
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +43,7 @@ class AdaptedModel:
         self._static: dict[tuple[int, ...], KV] = {}
         self._before: OrderedDict[tuple[tuple[int, ...], tuple[int, ...]], KV] = OrderedDict()
         self._before_bytes = 0
+        self.recall_bytes = _RECALL_BYTES
 
     @property
     def trained(self) -> list[torch.nn.Parameter]:
@@ -117,7 +117,7 @@ class AdaptedModel:
             return
         self._before[key] = kv
         self._before_bytes += _bytes(kv)
-        while self._before_bytes > _PAST_BUDGET_BYTES and len(self._before) > 1:
+        while self._before_bytes > self.recall_bytes and len(self._before) > 1:
             self._before_bytes -= _bytes(self._before.popitem(last=False)[1])
 
     def _pass(

@@ -51,6 +51,8 @@ class Training(_Section):
     """Share of all steps over which the learning rate rises to its peak."""
     schedule: Schedule = "cosine"
     """How the learning rate falls after the warmup, to a twentieth of its peak."""
+    recall_gib: float = Field(default=1.0, ge=0)
+    """Memory for what the base computed before the boundary, recalled in later epochs."""
     weight_decay: float = Field(default=0.0, ge=0)
     """AdamW's decoupled weight decay."""
     clip: float = Field(default=1.0, gt=0)
