@@ -6,7 +6,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Literal, Self
 
-from agentflux.contracts.bundle import AdapterEntry, Manifest, read_manifest
+from agentflux.contracts.bundle import Manifest, read_manifest
 from agentflux.contracts.prompts import Situation
 from agentflux.contracts.tools import Catalog, ToolCall, ToolSpec
 from agentflux.errors import ConfigError
@@ -154,12 +154,6 @@ def open_engine(folder: Path, manifest: Manifest, *, threads: int | None = None)
     from agentflux.engines.ort import OrtEngine  # imports the native runtime
 
     return OrtEngine(folder, manifest, threads=threads)
-
-
-def describe(entry: AdapterEntry) -> str:
-    """Say in a few words what an adapter serves."""
-    where = " ".join(part for part in (entry.tool_set, entry.tool) if part)
-    return f"{entry.subtask} {where or '(any)'}"
 
 
 def _hosts(tools: Tools) -> list[ToolHost]:

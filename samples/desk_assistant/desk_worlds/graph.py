@@ -10,6 +10,7 @@ from afx_train.data.grammar import load_yaml
 from afx_train.data.template import Value
 from afx_train.data.worlds import Need, ServerCommand, UnknownSlot
 from desk_worlds import vocabulary
+from desk_worlds.draws import unused
 
 Entity = dict[str, Any]
 _PERSON_TYPES = """
@@ -189,14 +190,7 @@ class GraphScene:
         return next(entity for entity in self._entities if entity["name"] == name)
 
     def _unused(self, base: str, choices: list[str]) -> str:
-        used = {
-            v
-            for k, v in self._drawn.items()
-            if k.rstrip("0123456789") == base and isinstance(v, str)
-        }
-        if free := [choice for choice in choices if choice not in used]:
-            return self._rng.choice(free)
-        raise UnknownSlot(base)
+        return unused(self._drawn, base, choices, self._rng)
 
 
 def _made_up(rng: Random) -> Entity:

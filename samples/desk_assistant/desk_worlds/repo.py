@@ -15,6 +15,7 @@ from typing import Any, cast
 from afx_train.data.template import Value
 from afx_train.data.worlds import Need, ServerCommand, UnknownSlot
 from desk_worlds import contexts, texts, vocabulary
+from desk_worlds.draws import unused
 from desk_worlds.gitpack import Objects
 
 _START = 1_756_000_000  # 2025-08-24
@@ -198,14 +199,7 @@ class RepoScene:
         return rng.choice(forms)
 
     def _unused(self, base: str, choices: Sequence[str]) -> str:
-        used = {
-            v
-            for k, v in self._drawn.items()
-            if k.rstrip("0123456789") == base and isinstance(v, str)
-        }
-        if free := [choice for choice in choices if choice not in used]:
-            return self._rng.choice(free)
-        raise UnknownSlot(base)
+        return unused(self._drawn, base, choices, self._rng)
 
 
 class _Names:
