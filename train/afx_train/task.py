@@ -97,8 +97,9 @@ def make_task(recipe: Recipe, plan: AdapterPlan, corpus: Corpus, codec: Codec) -
 
 
 def _draw(example: Example) -> float:
-    """Map a row to 0..1 by what stands before its boundary: equal for all adapters."""
-    digest = hashlib.sha256(repr(example.before).encode()).hexdigest()
+    """Map a row to 0..1 by its trajectory: equal for all adapters."""
+    trajectory = example.id.rpartition("/")[0]
+    digest = hashlib.sha256(trajectory.encode()).hexdigest()
     return float(int(digest[:8], 16) / 2**32)
 
 

@@ -47,6 +47,8 @@ _FORGIVEN_AFTER_S = 60.0
 _SESSION_CLOSE_S = 8.0
 _STDERR_LINES = 8
 _MAX_PAGES = 100
+# Turns of the event loop from a pipe's end of file to the end of the session's stream.
+_SETTLE_TURNS = 20
 _HOST_CLOSED = "its host was closed"
 _HTTP_TIMEOUT = httpx2.Timeout(30.0, read=300.0)
 
@@ -205,7 +207,7 @@ class _Server:
         async with self._lock:
             if self._connection is None:
                 self._connection = await self._start()
-            elif not self._connection.alive:
+            elif not await self._connection.still_alive():
                 self._lost(self._connection)
                 await self._connection.close()
                 self._connection = await self._restart()
@@ -264,6 +266,15 @@ class _Connection:
     def alive(self) -> bool:
         running = self._task is not None and not self._task.done() and not self._stop.is_set()
         return running and not (self._watched is not None and self._watched.ended)
+
+    async def still_alive(self) -> bool:
+        """Tell whether the session lives, after reading an end that has come but was not read yet.
+
+        Without it a call goes out to a server that is known to be dead, and is lost.
+        """
+        for _ in range(_SETTLE_TURNS):
+            await asyncio.sleep(0)
+        return self.alive
 
     async def open(self, timeout_s: float) -> None:
         """Connect and list the tools.

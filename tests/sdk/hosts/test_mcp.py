@@ -335,10 +335,12 @@ def _children_running(argument: str) -> list[int]:
 
 
 def _has_ended(process: int) -> bool:
+    """Whether all its threads ended: a dying leader's files stay open until the last one has."""
     try:
-        return Path(f"/proc/{process}/stat").read_text("utf-8").rpartition(")")[2].split()[0] == "Z"
+        threads = [t.read_text("utf-8") for t in Path(f"/proc/{process}/task").glob("*/stat")]
     except OSError:
-        return True
+        return False
+    return all(thread.rpartition(")")[2].split()[0] in "ZX" for thread in threads)
 
 
 def _wait_for(condition: Callable[[], bool]) -> None:
