@@ -114,12 +114,25 @@ def arguments_prompt(
 
 
 def answer_prompt(chat: ChatFormat, situation: Situation) -> StagePrompt:
-    """Ask the base model for the final answer."""
-    head = (
-        "You are a helpful assistant on the user's own device. Answer the request in one to three "
-        "plain sentences. When results of tools are given, use only what they say."
+    """Ask the base model for the final answer.
+
+    The calls are told in the user's words, not as the assistant's turns: a small base model that
+    sees calls among its own turns writes another call instead of an answer.
+    """
+    head = "You are a helpful assistant. Answer in one or two short, plain sentences."
+    told = situation.request.strip()
+    if situation.steps:
+        results = "\n".join(
+            _observed(f"{'Error' if s.is_error else 'Result'} of {s.call.tool}:\n", s)
+            for s in situation.steps
+        )
+        told = f"I asked: {told}\n\n{results}\n\nTell me the outcome in one short sentence."
+    return StagePrompt(
+        static=_static(chat, head),
+        context=_context(chat, situation.context),
+        conversation=(f"{chat.user_open}{chat.neutral(told)}{chat.close}",),
+        instruction=chat.assistant_open,
     )
-    return _stage(chat, head, situation, "")
 
 
 def target_text(arguments: Arguments, schema: JsonSchema) -> str:
@@ -145,11 +158,15 @@ def cut(text: str, limit: int) -> str:
 
 def _stage(chat: ChatFormat, system: str, situation: Situation, instruction: str) -> StagePrompt:
     return StagePrompt(
-        static=f"{chat.begin}{chat.system_open}{chat.neutral(system)}{chat.close}",
+        static=_static(chat, system),
         context=_context(chat, situation.context),
         conversation=_conversation(chat, situation),
         instruction=f"{chat.assistant_open}{chat.neutral(instruction)}",
     )
+
+
+def _static(chat: ChatFormat, system: str) -> str:
+    return f"{chat.begin}{chat.system_open}{chat.neutral(system)}{chat.close}"
 
 
 def _context(chat: ChatFormat, context: str) -> tuple[str, ...]:
@@ -162,11 +179,14 @@ def _conversation(chat: ChatFormat, situation: Situation) -> tuple[str, ...]:
     for step in situation.steps:
         past = cut(json.dumps(step.call.arguments, ensure_ascii=False), MAX_PAST_ARGUMENT_CHARS)
         call = chat.neutral(f"{step.call.tool_set} {step.call.tool} {past}")
-        head = "Error: " if step.is_error else "Result: "
-        seen = chat.neutral(head + cut(step.observation.strip(), MAX_OBSERVATION_CHARS))
+        seen = chat.neutral(_observed("Error: " if step.is_error else "Result: ", step))
         turns.append(f"{chat.assistant_open}{call}{chat.close}")
         turns.append(f"{chat.user_open}{seen}{chat.close}")
     return tuple(turns)
+
+
+def _observed(head: str, step: Step) -> str:
+    return head + cut(step.observation.strip(), MAX_OBSERVATION_CHARS)
 
 
 def _tool_list(tool_set: str, tools: Sequence[ToolSpec]) -> str:

@@ -70,3 +70,20 @@ def test_targets_follow_the_order_of_the_schema() -> None:
     text = target_text({"a": [{"x": 1, "y": "é"}], "b": 2}, schema)
     assert text == '{"b":2,"a":[{"y":"é","x":1}]}'
     assert json.loads(text)["b"] == 2
+
+
+def test_the_answer_prompt_tells_calls_in_the_users_turn_and_shows_no_call_as_the_assistants() -> (
+    None
+):
+    done = Step(
+        call=ToolCall(tool_set="files", tool="read_file", arguments={"path": "a.txt"}),
+        observation="ENOENT: no such file",
+        is_error=True,
+    )
+    prompt = prompts.answer_prompt(CHAT, Situation(request="Read a.txt", steps=(done,)))
+
+    (turn,) = prompt.conversation
+    assert "I asked: Read a.txt" in turn
+    assert "Error of read_file:\nENOENT: no such file" in turn
+    assert "arguments" not in turn
+    assert prompt.instruction == "<|im_start|>assistant\n"
