@@ -40,11 +40,9 @@ class UnknownModel(SourceError):
 
     def __init__(self, model: str, *, known: Iterable[str]) -> None:
         self.known = tuple(known)
-        super().__init__(
-            model,
-            f"not found; known names: {', '.join(self.known)}; "
-            "or give a Hugging Face folder, a .gguf file, or a hub id 'owner/name[@revision]'",
-        )
+        ways = "a Hugging Face folder, a .gguf file, or a hub id 'owner/name[@revision]'"
+        names = f"known names: {', '.join(self.known)}; or " if self.known else ""
+        super().__init__(model, f"not found; {names}give {ways}")
 
 
 class NetworkError(SourceError):
