@@ -146,13 +146,14 @@ def merged_catalog(placed: Sequence[Placed]) -> tuple[CatalogTool, ...]:
     for one in placed:
         for tool in one.card.catalog if one.card else ():
             key = (tool.tool_set, tool.name)
-            if key in found and found[key][0] != tool:
+            if key in found and found[key][0].sha256 != tool.sha256:
                 msg = (
                     f"adapters {found[key][1]!r} and {one.name!r} were trained for different "
                     f"descriptions of {tool.tool_set}/{tool.name}; train them on one catalog"
                 )
                 raise ConfigError(msg, where="--adapters")
-            found.setdefault(key, (tool, one.name))
+            if key not in found or tool.copied:
+                found[key] = (tool, one.name)
     return tuple(tool for _, (tool, _) in sorted(found.items()))
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from afx_train.batching import Batch, Shown, epoch_batches, plain_batches
 from afx_train.catalogs import Variant
 from afx_train.codec import Codec, Tokens
+from afx_train.copied import copied_parameters
 from afx_train.corpus import Corpus
 from afx_train.errors import DataError
 from afx_train.examples import Example, ExampleMaker
@@ -63,8 +64,15 @@ class Task:
     def catalog(self) -> tuple[CatalogTool, ...]:
         """The tools that the adapter was trained on, with their hashes."""
         chosen = self.plan.tool_set
+        writes = self.plan.subtask == "arguments"
+        copied = copied_parameters(self.corpus.trajectories) if writes else {}
         return tuple(
-            CatalogTool(tool_set=name, name=tool.name, sha256=tool.sha256)
+            CatalogTool(
+                tool_set=name,
+                name=tool.name,
+                sha256=tool.sha256,
+                copied=copied.get((name, tool.name), ()),
+            )
             for name, tools in self.corpus.catalog.items()
             if chosen in (None, name)
             for tool in tools

@@ -93,11 +93,16 @@ class AdapterEntry(_Model):
 
 
 class CatalogTool(_Model):
-    """A tool that the adapters were trained for, pinned by the hash of its description."""
+    """A tool that the adapters were trained for, pinned by the hash of its description.
+
+    `copied`: paths of string parameters that training only ever copied from the request, the
+    context or an observation, such as `path` or `edits[].oldText`.
+    """
 
     tool_set: str
     name: str
     sha256: Sha256
+    copied: tuple[str, ...] = ()
 
 
 class ParityRow(_Model):

@@ -6,12 +6,13 @@ Needs llguidance, no tokenizer library.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import llguidance
 
+from agentflux.contracts.spans import copying_rules
 from agentflux.contracts.tools import JsonSchema, ToolSpec
 from agentflux.errors import SchemaNotSupported
 
@@ -42,6 +43,21 @@ def arguments_grammar(tool: ToolSpec) -> str:
     if failed:
         raise SchemaNotSupported(tool.name, reason=failed.splitlines()[0])
     return grammar
+
+
+def copying_grammar(tool: ToolSpec, copied: Collection[str], texts: Sequence[str]) -> str:
+    """Do as `arguments_grammar` does; the strings at the paths `copied` are spans of the texts.
+
+    Where the schema has no plain string at such a path, the grammar does not hold it to spans.
+
+    Raises:
+        SchemaNotSupported: as `arguments_grammar` does.
+    """
+    plain = arguments_grammar(tool)
+    try:
+        return copying_rules(_closed(tool.input_schema), copied, texts)
+    except ValueError:
+        return plain
 
 
 def forced_split(

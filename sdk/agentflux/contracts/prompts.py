@@ -135,6 +135,12 @@ def answer_prompt(chat: ChatFormat, situation: Situation) -> StagePrompt:
     )
 
 
+def shown_texts(situation: Situation) -> tuple[str, ...]:
+    """Return what the prompt shows of the request, the context and the observations."""
+    seen = (cut(step.observation.strip(), MAX_OBSERVATION_CHARS) for step in situation.steps)
+    return (situation.request, situation.context, *seen)
+
+
 def target_text(arguments: Arguments, schema: JsonSchema) -> str:
     """Write arguments as the model is trained to write them: compact, in the schema's order."""
     return json.dumps(_ordered(arguments, schema), ensure_ascii=False, separators=(",", ":"))

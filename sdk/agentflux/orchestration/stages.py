@@ -13,7 +13,7 @@ import jsonschema
 
 from agentflux.contracts import prompts
 from agentflux.contracts.bundle import AdapterEntry, Manifest
-from agentflux.contracts.grammar import arguments_grammar
+from agentflux.contracts.grammar import copying_grammar
 from agentflux.contracts.prompts import Situation, StagePrompt
 from agentflux.contracts.tools import Catalog, ToolCall, ToolSpec
 from agentflux.errors import SchemaNotSupported
@@ -49,6 +49,7 @@ class Stages:
     def __init__(self, engine: Engine, manifest: Manifest, catalog: Catalog) -> None:
         self._engine, self._manifest = engine, manifest
         self.catalog = catalog
+        self._trained = {(t.tool_set, t.name, t.sha256): t.copied for t in manifest.catalog}
 
     def decide(self, situation: Situation, *, emit: Emit, cancel: CancelToken | None) -> Decision:
         """Run the stages of one step. Route is skipped when one tool set is connected."""
@@ -120,6 +121,10 @@ class Stages:
         adapter = self._manifest.adapter_for("select", tool_set)
         return self._choose("select", adapter, prompt, candidates, emit, cancel)
 
+    def _copied(self, tool: ToolSpec) -> tuple[str, ...]:
+        """Parameters that training only ever copied, if the tool is still the one it saw."""
+        return self._trained.get((tool.tool_set, tool.name, tool.sha256), ())
+
     def _choose(
         self,
         stage: str,
@@ -162,7 +167,7 @@ class Stages:
         if not tool.takes_arguments:
             return {}, ""
         try:
-            grammar = arguments_grammar(tool)
+            grammar = copying_grammar(tool, self._copied(tool), prompts.shown_texts(situation))
         except SchemaNotSupported as error:
             return {}, str(error)
         adapter = self._manifest.adapter_for("arguments", tool.tool_set, tool.name)

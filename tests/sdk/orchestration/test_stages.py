@@ -1,8 +1,9 @@
 """Each stage's request to the engine: candidates, adapters, boundary, grammar."""
 
-from sdk.support import adapter, asked, manifest, scripted_stages, spec
+from sdk.support import FILES, adapter, asked, manifest, scripted_stages, spec
 
 from agentflux import Step, ToolCall
+from agentflux.contracts.bundle import CatalogTool
 from agentflux.contracts.prompts import Situation
 from agentflux.ports import Choosing, Generation
 
@@ -72,6 +73,19 @@ def test_control_tokens_in_the_request_cannot_open_a_turn() -> None:
     text = route.segments[1].text
     assert text.count("<|im_start|>") == 1
     assert text.count("<|im_end|>") == 1
+
+
+def test_parameters_that_training_only_copied_are_held_to_spans_of_the_texts() -> None:
+    tool = next(t for t in FILES if t.name == "read")
+    seen = CatalogTool(tool_set="files", name="read", sha256=tool.sha256, copied=("path",))
+    other = seen.model_copy(update={"sha256": "0" * 64})
+    grammars = []
+    for known in (seen, other):
+        bundle = manifest().model_copy(update={"catalog": (known,)})
+        _, requests = decide(["files", "read", '{"path":"a"}'], bundle)
+        grammars.append(requests[2].grammar)
+    assert "substring_chunks" in grammars[0]
+    assert "substring_chunks" not in grammars[1]
 
 
 def test_a_schema_that_no_grammar_expresses_is_a_problem_and_not_a_crash() -> None:

@@ -1,0 +1,131 @@
+"""Copied strings: what is a span, and what the grammar lets through."""
+
+import json
+from typing import Any
+
+import llguidance
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+
+from agentflux.contracts.grammar import arguments_grammar, copying_grammar
+from agentflux.contracts.spans import is_span, string_leaves
+from agentflux.contracts.tools import ToolSpec
+
+REQUEST = 'Move notes/Été 2024/plan v2.txt to "archive"; say hello\tworld'
+TOOL = ToolSpec(
+    tool_set="files",
+    name="edit",
+    description="",
+    input_schema={
+        "type": "object",
+        "properties": {
+            "path": {"type": "string"},
+            "dry": {"type": "boolean"},
+            "edits": {
+                "type": "array",
+                "items": {
+                    "type": "object",
+                    "properties": {"old": {"type": "string"}, "new": {"type": "string"}},
+                    "required": ["old", "new"],
+                },
+            },
+            "tag": {"anyOf": [{"type": "string"}, {"type": "null"}], "default": None},
+        },
+        "required": ["path"],
+    },
+)
+
+
+def _bytes_tokenizer() -> llguidance.LLTokenizer:
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    vocabulary = {letter: number for number, letter in enumerate(alphabet)} | {"<end>": 256}
+    tokenizer = Tokenizer(models.BPE(vocabulary, []))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.add_special_tokens(["<end>"])
+    return llguidance.LLTokenizer(tokenizer.to_str(), eos_token=256)
+
+
+TOKENS = _bytes_tokenizer()
+
+
+def allows(grammar: str, value: object) -> bool:
+    """Whether the grammar accepts the value, written compactly."""
+    matcher = llguidance.LLMatcher(TOKENS, grammar)
+    assert not matcher.get_error()
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    tokens = TOKENS.tokenize_bytes(text.encode())
+    return matcher.try_consume_tokens(tokens) == len(tokens) and bool(matcher.is_accepting())
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("notes/Été 2024/plan v2.txt", True),
+        ("plan", True),
+        ("archive", True),
+        ('"archive"', True),
+        ("lan", False),
+        ("notes/Et", False),
+        (" plan", False),
+        ("", False),
+        ("plan\nv2", False),
+    ],
+)
+def test_a_span_begins_and_ends_between_words(text: str, expected: bool) -> None:
+    assert is_span(text, ["other", REQUEST]) is expected
+
+
+@pytest.mark.parametrize(
+    ("arguments", "allowed"),
+    [
+        ({"path": "notes/Été 2024/plan v2.txt"}, True),
+        ({"path": '"archive"'}, True),
+        ({"path": "hello\tworld"}, True),
+        ({"path": "notes/plan"}, False),
+        ({"path": "rchive"}, False),
+        ({"path": ""}, False),
+        ({}, False),
+        ({"path": "archive", "dry": True, "edits": [], "tag": None}, True),
+        ({"path": "archive", "tag": "hello"}, True),
+        ({"path": "archive", "tag": "goodbye"}, False),
+        ({"path": "archive", "edits": [{"old": "say", "new": "anything at all"}]}, True),
+        ({"path": "archive", "edits": [{"old": "anything", "new": "say"}]}, False),
+        ({"path": "archive", "edits": [{"old": "say", "new": "a"}] * 2, "tag": "Move"}, True),
+        ({"path": "archive", "more": 1}, False),
+    ],
+)
+def test_the_grammar_lets_only_spans_through_where_they_are_asked_for(
+    arguments: dict[str, Any], allowed: bool
+) -> None:
+    grammar = copying_grammar(TOOL, ("path", "edits[].old", "tag"), ["", REQUEST])
+    assert allows(grammar, arguments) is allowed
+
+
+@given(st.lists(st.text(min_size=1, max_size=30), min_size=1, max_size=3), st.data())
+def test_every_span_of_any_text_is_let_through(texts: list[str], data: st.DataObject) -> None:
+    line = data.draw(st.sampled_from(texts))
+    start = data.draw(st.integers(0, len(line)))
+    piece = line[start : data.draw(st.integers(start, len(line)))]
+    grammar = copying_grammar(TOOL, ("path",), texts)
+    if is_span(piece, texts):
+        assert allows(grammar, {"path": piece})
+    elif any(t.strip() for t in texts):
+        assert not allows(grammar, {"path": "no such span 0123456789"})
+
+
+@pytest.mark.parametrize(
+    ("copied", "texts"), [((), [REQUEST]), (("path",), ["", " \n"]), (("dry",), [REQUEST])]
+)
+def test_where_nothing_can_be_copied_the_plain_grammar_stands(
+    copied: tuple[str, ...], texts: list[str]
+) -> None:
+    assert copying_grammar(TOOL, copied, texts) == arguments_grammar(TOOL)
+
+
+def test_leaves_are_named_by_their_paths() -> None:
+    value = {"path": "a", "edits": [{"old": "b", "n": 1}], "tags": ["c", "d"], "dry": True}
+    expected = [("path", "a"), ("edits[].old", "b"), ("tags[]", "c"), ("tags[]", "d")]
+    assert list(string_leaves(value)) == expected
