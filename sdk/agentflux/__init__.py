@@ -8,12 +8,14 @@ with agentflux.open_bundle("desk-bundle", mcp="servers.json") as agent:
 ```
 """
 
+from agentflux import errors
 from agentflux.contracts.cache import cache_folder
-from agentflux.contracts.prompts import Situation
+from agentflux.contracts.prompts import Situation, Turn
 from agentflux.contracts.tools import Step, ToolCall, ToolResult, ToolSpec
 from agentflux.errors import AgentFluxError
 from agentflux.hosts.local import LocalTools, tool
 from agentflux.hosts.scripted import ScriptedHost
+from agentflux.orchestration.chat import TextOptions
 from agentflux.orchestration.events import (
     AnswerText,
     CallFinished,
@@ -24,7 +26,7 @@ from agentflux.orchestration.events import (
 )
 from agentflux.orchestration.loop import Budget, RunResult
 from agentflux.orchestration.stages import Decision
-from agentflux.ports import CancelToken, StageRecord, Usage
+from agentflux.ports import CancelToken, Completion, StageRecord, Usage
 from agentflux.report import StagePrinter
 from agentflux.session import Agent, open_bundle
 
@@ -36,6 +38,7 @@ __all__ = [
     "CallFinished",
     "CallStarted",
     "CancelToken",
+    "Completion",
     "Decision",
     "Event",
     "LocalTools",
@@ -47,11 +50,14 @@ __all__ = [
     "StageRecord",
     "StageStarted",
     "Step",
+    "TextOptions",
     "ToolCall",
     "ToolResult",
     "ToolSpec",
+    "Turn",
     "Usage",
     "cache_folder",
+    "errors",
     "open_bundle",
     "tool",
 ]

@@ -31,6 +31,8 @@ class Generation:
 
     grammar: an llguidance grammar that the text must match; None for free text.
     temperature: 0 is greedy. seed: only read when temperature is above 0.
+    top_p: sample only among the likeliest tokens that hold this share. stop: texts that end the
+    decoding and are not part of its result.
     repetition_penalty: divides the positive logits of tokens decoded before (and multiplies the
     negative ones); 1 is none. Source: Keskar et al. 2019 (arXiv:1909.05858), section 4.1.
     """
@@ -39,7 +41,9 @@ class Generation:
     max_tokens: int
     grammar: str | None = None
     temperature: float = 0.0
+    top_p: float = 1.0
     seed: int = 0
+    stop: Sequence[str] = ()
     repetition_penalty: float = 1.0
 
 
@@ -69,7 +73,7 @@ class Usage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Completion:
-    """Decoded text. finish: "stop" (end token or complete grammar) or "length"."""
+    """Decoded text. finish: "stop" (end token, stop text, complete grammar) or "length"."""
 
     text: str
     finish: str

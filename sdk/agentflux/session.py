@@ -1,21 +1,22 @@
 """Wires the parts: a bundle, an engine and tool hosts become an agent."""
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Literal, Self
 
 from agentflux.contracts.bundle import Manifest, read_manifest
-from agentflux.contracts.prompts import Situation
+from agentflux.contracts.prompts import Situation, Turn
 from agentflux.contracts.tools import Catalog, ToolCall, ToolSpec
 from agentflux.errors import ConfigError
 from agentflux.hosts.local import LocalTools
 from agentflux.hosts.many import Hosts
+from agentflux.orchestration.chat import TextOptions, chat_request
 from agentflux.orchestration.events import Event
 from agentflux.orchestration.loop import AgentLoop, Approver, Budget, RunResult
 from agentflux.orchestration.stages import Decision, Stages
-from agentflux.ports import CancelToken, Engine, ToolHost, Usage
+from agentflux.ports import CancelToken, Completion, Engine, ToolHost, Usage
 
 Tools = Iterable[ToolHost | Callable[..., object]]
 Approve = Approver | Literal["read_only", "all", "none"]
@@ -86,9 +87,42 @@ class Agent:
             cancel.cancel()
             raise
 
-    def decide(self, situation: Situation, *, cancel: CancelToken | None = None) -> Decision:
-        """Decide the next call and do not make it."""
-        return self._stages.decide(situation, emit=_ignore, cancel=cancel)
+    def decide(
+        self,
+        situation: Situation,
+        *,
+        tools: Iterable[ToolSpec] | None = None,
+        required: bool = False,
+        on_event: Callable[[Event], None] | None = None,
+        cancel: CancelToken | None = None,
+    ) -> Decision:
+        """Decide the next call and do not make it.
+
+        tools: candidates of this decision instead of the agent's own; they need no host.
+        required: neither `none` nor `finish` is allowed.
+        """
+        stages = self._stages
+        if tools is not None:
+            stages = Stages(self._engine, self.manifest, _by_set(tools))
+        emit = on_event or _ignore
+        return stages.decide(situation, required=required, emit=emit, cancel=cancel)
+
+    def chat(
+        self,
+        turns: Sequence[Turn],
+        options: TextOptions | None = None,
+        *,
+        on_text: Callable[[str], None] | None = None,
+        cancel: CancelToken | None = None,
+    ) -> Completion:
+        """Let the base model write the next turn of a plain conversation, without tools.
+
+        Raises:
+            ConfigError: there is no turn. SchemaNotSupported: of `options.json_schema`.
+            ContextOverflow, EngineError, Cancelled: see `agentflux.ports.Engine`.
+        """
+        request = chat_request(self.manifest.chat, turns, options or TextOptions())
+        return self._engine.generate(request, on_text=on_text, cancel=cancel)
 
     def warm_up(self) -> Usage:
         """Compute the static prefixes of all tool sets, so that the first request is quick."""

@@ -86,6 +86,14 @@ class Situation:
     steps: Sequence[Step] = field(default_factory=tuple[Step, ...])
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Turn:
+    """One turn of a plain conversation with the base model, outside the stages."""
+
+    role: Literal["system", "user", "assistant"]
+    text: str
+
+
 def stop_label(situation: Situation) -> str:
     """Name the candidate that ends the loop: `none` before any call, `finish` afterwards."""
     return FINISH if situation.steps else NONE
@@ -139,6 +147,18 @@ def shown_texts(situation: Situation) -> tuple[str, ...]:
     """Return what the prompt shows of the request, the context and the observations."""
     seen = (cut(step.observation.strip(), MAX_OBSERVATION_CHARS) for step in situation.steps)
     return (situation.request, situation.context, *seen)
+
+
+def chat_pieces(chat: ChatFormat, turns: Sequence[Turn]) -> tuple[str, ...]:
+    """Lay a plain conversation out and open the assistant's next turn."""
+    opened = {
+        "system": chat.system_open,
+        "user": chat.user_open,
+        "assistant": chat.assistant_open,
+    }
+    said = [f"{opened[turn.role]}{chat.neutral(turn.text.strip())}{chat.close}" for turn in turns]
+    said.append(chat.assistant_open)
+    return (chat.begin + said[0], *said[1:])
 
 
 def target_text(arguments: Arguments, schema: JsonSchema) -> str:

@@ -13,12 +13,14 @@ from typing import Any
 import llguidance
 import llguidance.numpy
 import numpy as np
+import numpy.typing as npt
 
 from agentflux.contracts.bundle import NULL_ADAPTER, Manifest, check_files
 from agentflux.contracts.grammar import tokenizer as grammar_tokenizer
 from agentflux.engines.candidates import Path as TokenPath
 from agentflux.engines.candidates import Tree, best_candidate
 from agentflux.engines.prefix import Line, Logits, Pair, Placed, PrefixPool
+from agentflux.engines.stop_text import StopText
 from agentflux.errors import AdapterNotFound, EngineError, MissingExtra
 from agentflux.ports import (
     CancelToken,
@@ -244,26 +246,36 @@ class _Decoder:
         self._matcher = engine.matcher(request.grammar) if request.grammar else None
         self._random = np.random.default_rng(request.seed)
         self._stream = engine.stream_decoder()
+        self._stops = StopText(request.stop)
+        self._text: list[str] = []
         self.tokens: list[int] = []
         self.forced = 0
 
     def run(self) -> str:
         """Decode until the end and return how it finished."""
+        finish = self._decode()
+        self._pass_on(self._stops.push("", last=True))
+        return finish
+
+    def text(self) -> str:
+        """Return all decoded text before a stop text."""
+        if self._request.stop:
+            return "".join(self._text)
+        return self._engine.decode(self.tokens) if self.tokens else ""
+
+    def _decode(self) -> str:
         while len(self.tokens) < self._request.max_tokens:
             check_cancelled(self._cancel)
             step = self._forced() or self._free()
             if not step:
                 return "stop"
             self._emit(step)
-            if self._matcher is not None and self._matcher.is_stopped():
+            stopped = self._matcher is not None and self._matcher.is_stopped()
+            if stopped or self._stops.found:
                 return "stop"
             if len(self.tokens) < self._request.max_tokens:
                 self._line.decode(step)
         return "length"
-
-    def text(self) -> str:
-        """Return all decoded text."""
-        return self._engine.decode(self.tokens) if self.tokens else ""
 
     def _forced(self) -> list[int]:
         if self._matcher is None:
@@ -292,14 +304,22 @@ class _Decoder:
             return int(logits.argmax())
         scaled = logits.astype(np.float64) / self._request.temperature
         weights = np.exp(scaled - scaled.max())
-        return int(self._random.choice(len(weights), p=weights / weights.sum()))
+        weights = _nucleus(weights / weights.sum(), self._request.top_p)
+        return int(self._random.choice(len(weights), p=weights))
 
     def _emit(self, step: Sequence[int]) -> None:
         self.tokens.extend(step)
-        if self._on_text is not None:
-            for token in step:
-                if piece := str(self._stream.decode(token)):
-                    self._on_text(piece)
+        if self._on_text is None and not self._request.stop:
+            return
+        for token in step:
+            if piece := str(self._stream.decode(token)):
+                self._pass_on(self._stops.push(piece))
+
+    def _pass_on(self, piece: str) -> None:
+        if piece:
+            self._text.append(piece)
+            if self._on_text is not None:
+                self._on_text(piece)
 
 
 def _penalized(logits: Logits, tokens: Sequence[int], penalty: float) -> Logits:
@@ -308,6 +328,21 @@ def _penalized(logits: Logits, tokens: Sequence[int], penalty: float) -> Logits:
     values = lowered[seen]
     lowered[seen] = np.where(values > 0, values / penalty, values * penalty)
     return lowered
+
+
+def _nucleus(weights: npt.NDArray[np.float64], top_p: float) -> npt.NDArray[np.float64]:
+    """Keep the likeliest tokens that together hold `top_p`, and renormalize.
+
+    Source: Holtzman et al. 2020 (arXiv:1904.09751), section 3.1.
+    """
+    if top_p >= 1.0:
+        return weights
+    order = np.argsort(-weights)
+    count = int(np.searchsorted(np.cumsum(weights[order]), top_p)) + 1
+    kept = np.zeros_like(weights)
+    kept[order[:count]] = weights[order[:count]]
+    shares: npt.NDArray[np.float64] = kept / kept.sum()
+    return shares
 
 
 def _masked(logits: Logits, matcher: llguidance.LLMatcher) -> Logits:

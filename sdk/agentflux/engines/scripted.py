@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Sequence
 
+from agentflux.engines.stop_text import StopText
 from agentflux.errors import EngineError
 from agentflux.ports import (
     CancelToken,
@@ -36,7 +37,8 @@ class ScriptedEngine:
     ) -> Completion:
         """Return the next entry of the script as text."""
         check_cancelled(cancel)
-        text, _ = self._next(request)
+        said, _ = self._next(request)
+        text = StopText(request.stop).push(said, last=True)
         if on_text is not None:
             on_text(text)
         words = len(text.split())

@@ -5,7 +5,7 @@ adapter of that subtask, the output constrained to what is valid.
 """
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -51,19 +51,29 @@ class Stages:
         self.catalog = catalog
         self._trained = {(t.tool_set, t.name, t.sha256): t.copied for t in manifest.catalog}
 
-    def decide(self, situation: Situation, *, emit: Emit, cancel: CancelToken | None) -> Decision:
-        """Run the stages of one step. Route is skipped when one tool set is connected."""
+    def decide(
+        self,
+        situation: Situation,
+        *,
+        required: bool = False,
+        emit: Emit,
+        cancel: CancelToken | None,
+    ) -> Decision:
+        """Run the stages of one step. Route is skipped when one tool set is connected.
+
+        required: `none` and `finish` are no candidates; the decision is a call.
+        """
         records: list[StageRecord] = []
-        stop = prompts.stop_label(situation)
+        stop = None if required and self.catalog else prompts.stop_label(situation)
         tool_set = next(iter(self.catalog), stop)
         if len(self.catalog) > 1:
-            records.append(self._route(situation, emit, cancel))
+            records.append(self._route(situation, stop, emit, cancel))
             tool_set = self._accepted(records[-1], stop)
-        if tool_set != stop:
-            records.append(self._select(tool_set, situation, emit, cancel))
+        name = tool_set
+        if tool_set is not None and tool_set != stop:
+            name = self._select(tool_set, situation, stop, records, emit, cancel)
         confidence = _product(records)
-        name = self._accepted(records[-1], stop) if records else stop
-        if name == stop:
+        if tool_set is None or name is None or name == stop:
             return Decision(call=None, confidence=confidence, stages=tuple(records))
         tool = next(t for t in self.catalog[tool_set] if t.name == name)
         arguments, problem = self._arguments(tool, situation, records, emit, cancel)
@@ -106,20 +116,31 @@ class Stages:
         emit(StageFinished(record=record))
         return done.text.strip(), record
 
-    def _route(self, situation: Situation, emit: Emit, cancel: CancelToken | None) -> StageRecord:
+    def _route(
+        self, situation: Situation, stop: str | None, emit: Emit, cancel: CancelToken | None
+    ) -> StageRecord:
         prompt = prompts.route_prompt(self._manifest.chat, self.catalog, situation)
-        candidates = [*self.catalog, prompts.stop_label(situation)]
+        candidates = _candidates(self.catalog, stop)
         adapter = self._manifest.adapter_for("route")
         return self._choose("route", adapter, prompt, candidates, emit, cancel)
 
     def _select(
-        self, tool_set: str, situation: Situation, emit: Emit, cancel: CancelToken | None
-    ) -> StageRecord:
+        self,
+        tool_set: str,
+        situation: Situation,
+        stop: str | None,
+        records: list[StageRecord],
+        emit: Emit,
+        cancel: CancelToken | None,
+    ) -> str | None:
         tools = self.catalog[tool_set]
+        candidates = _candidates((t.name for t in tools), stop)
+        if len(candidates) == 1:
+            return candidates[0]
         prompt = prompts.select_prompt(self._manifest.chat, tool_set, tools, situation)
-        candidates = [*(t.name for t in tools), prompts.stop_label(situation)]
         adapter = self._manifest.adapter_for("select", tool_set)
-        return self._choose("select", adapter, prompt, candidates, emit, cancel)
+        records.append(self._choose("select", adapter, prompt, candidates, emit, cancel))
+        return self._accepted(records[-1], stop)
 
     def _copied(self, tool: ToolSpec) -> tuple[str, ...]:
         """Parameters that training only ever copied, if the tool is still the one it saw."""
@@ -149,10 +170,10 @@ class Stages:
         emit(StageFinished(record=record))
         return record
 
-    def _accepted(self, record: StageRecord, stop: str) -> str:
+    def _accepted(self, record: StageRecord, stop: str | None) -> str | None:
         """Return the choice, or the stop label where its probability is under the threshold."""
         threshold = self._manifest.calibration.min_probability
-        if record.choice is None or (record.probability or 0.0) < threshold:
+        if stop is not None and (record.probability or 0.0) < threshold:
             return stop
         return record.choice
 
@@ -196,6 +217,10 @@ def segments(prompt: StagePrompt, adapter: AdapterEntry | None) -> tuple[Segment
     base, adapted = prompt.split(adapter.boundary)
     shared = tuple(Segment(text=p, keep=p == prompt.static) for p in base)
     return (*shared, *(Segment(text=p, adapter=adapter.name) for p in adapted))
+
+
+def _candidates(names: Iterable[str], stop: str | None) -> list[str]:
+    return [*names] if stop is None else [*names, stop]
 
 
 def _parse(text: str, tool: ToolSpec) -> tuple[dict[str, Any], str]:

@@ -195,3 +195,24 @@ def test_a_closed_engine_says_so(fresh: OrtEngine) -> None:
     fresh.close()
     with pytest.raises(EngineError, match="closed"):
         fresh.logits([Segment(text="x")])
+
+
+def test_a_stop_text_ends_decoding_and_is_left_out(desk_engine: OrtEngine) -> None:
+    question = (Segment(text=TURN.format("Count from one to nine.")), Segment(text=ASK))
+    whole = desk_engine.generate(Generation(segments=question, max_tokens=24)).text
+    stop = whole.strip()[4:8]
+    pieces: list[str] = []
+    request = Generation(segments=question, max_tokens=24, stop=(stop,))
+    cut = desk_engine.generate(request, on_text=pieces.append)
+    assert cut.finish == "stop"
+    assert cut.text == "".join(pieces) == whole[: whole.index(stop)]
+
+
+def test_a_narrow_nucleus_is_greedy_whatever_the_seed(desk_engine: OrtEngine) -> None:
+    question = (Segment(text=TURN.format("Name a colour.")), Segment(text=ASK))
+    greedy = desk_engine.generate(Generation(segments=question, max_tokens=8)).text
+    for seed in (1, 2):
+        sampled = Generation(
+            segments=question, max_tokens=8, temperature=1.5, top_p=1e-6, seed=seed
+        )
+        assert desk_engine.generate(sampled).text == greedy

@@ -1,6 +1,14 @@
 """Each stage's request to the engine: candidates, adapters, boundary, grammar."""
 
-from sdk.support import FILES, adapter, asked, manifest, scripted_stages, spec
+from sdk.support import (
+    FILES,
+    adapter,
+    asked,
+    manifest,
+    scripted_agent,
+    scripted_stages,
+    spec,
+)
 
 from agentflux import Step, ToolCall
 from agentflux.contracts.bundle import CatalogTool
@@ -94,3 +102,26 @@ def test_a_schema_that_no_grammar_expresses_is_a_problem_and_not_a_crash() -> No
     decision = stages.decide(asked(), emit=lambda event: None, cancel=None)
     assert "cannot constrain decoding" in decision.problem
     assert len(engine.requests) == 1
+
+
+def test_a_required_call_has_no_way_out() -> None:
+    stages, engine = scripted_stages([("files", 0.1), ("read", 0.1), '{"path":"a"}'])
+    decision = stages.decide(asked(), required=True, emit=lambda event: None, cancel=None)
+    route, select, _ = engine.requests
+    assert "none" not in [*route.candidates, *select.candidates]
+    assert decision.call is not None
+
+
+def test_a_single_required_tool_needs_its_arguments_only() -> None:
+    catalog = {"files": (spec("files", "read", path={"type": "string"}),)}
+    stages, _ = scripted_stages(['{"path":"a"}'], catalog=catalog)
+    decision = stages.decide(asked(), required=True, emit=lambda event: None, cancel=None)
+    assert [record.stage for record in decision.stages] == ["arguments"]
+    assert decision.call is not None
+
+
+def test_a_decision_may_bring_its_own_tools() -> None:
+    agent, _ = scripted_agent(["read", '{"path":"a"}'], {})
+    tools = [spec("other", "read", path={"type": "string"})]
+    decision = agent.decide(asked(), tools=tools)
+    assert decision.call == ToolCall(tool_set="other", tool="read", arguments={"path": "a"})
