@@ -18,13 +18,16 @@ from agentflux.hosts.scripted import ScriptedHost
 from agentflux.orchestration.chat import TextOptions
 from agentflux.orchestration.events import (
     AnswerText,
+    ApprovalGiven,
+    ApprovalNeeded,
     CallFinished,
     CallStarted,
     Event,
     StageFinished,
     StageStarted,
 )
-from agentflux.orchestration.loop import Budget, RunResult
+from agentflux.orchestration.journal import Journal
+from agentflux.orchestration.results import Budget, RunResult
 from agentflux.orchestration.stages import Decision
 from agentflux.ports import CancelToken, Completion, StageRecord, Usage
 from agentflux.report import StagePrinter
@@ -34,6 +37,8 @@ __all__ = [
     "Agent",
     "AgentFluxError",
     "AnswerText",
+    "ApprovalGiven",
+    "ApprovalNeeded",
     "Budget",
     "CallFinished",
     "CallStarted",
@@ -41,6 +46,7 @@ __all__ = [
     "Completion",
     "Decision",
     "Event",
+    "Journal",
     "LocalTools",
     "RunResult",
     "ScriptedHost",

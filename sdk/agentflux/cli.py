@@ -50,8 +50,9 @@ def run(
 
         afx run desk-bundle --mcp servers.json "which files are in docs?"
     """
+    from agentflux.orchestration.approval import Approve
     from agentflux.report import StagePrinter
-    from agentflux.session import Approve, open_bundle
+    from agentflux.session import open_bundle
 
     printer = StagePrinter(sys.stderr, stream=None if as_json else sys.stdout)
     approve: Approve = "all" if yes else _ask_on_terminal

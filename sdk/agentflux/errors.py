@@ -15,6 +15,7 @@ AgentFluxError
 ├── ToolHostError            a tool server as a whole failed (a failed *tool* is a result)
 │   ├── ServerStartError     it did not start or did not speak MCP
 │   └── ServerGone           it died or closed the connection
+├── JournalError             a run's journal cannot be read or written
 └── Cancelled                the caller asked to stop
 ```
 
@@ -114,6 +115,14 @@ class ServerStartError(ToolHostError):
 
 class ServerGone(ToolHostError):
     """The server died or closed the connection."""
+
+
+class JournalError(AgentFluxError):
+    """A run's journal cannot be read or written, so the run does not go on."""
+
+    def __init__(self, path: object, message: str) -> None:
+        self.path = str(path)
+        super().__init__(f"journal {self.path!r} {message}")
 
 
 class Cancelled(AgentFluxError):

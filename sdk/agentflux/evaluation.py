@@ -9,7 +9,7 @@ from agentflux.contracts.cases import Case, count_cases, prediction_line, read_c
 from agentflux.contracts.tools import load_tool_folder
 from agentflux.errors import AgentFluxError
 from agentflux.orchestration.events import Event
-from agentflux.orchestration.loop import stage_dict
+from agentflux.orchestration.results import stage_dict
 from agentflux.orchestration.stages import Decision, Stages
 from agentflux.ports import StageRecord
 from agentflux.progress import progress

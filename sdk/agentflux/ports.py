@@ -167,6 +167,16 @@ class ToolHost(Protocol):
         ...
 
 
+@runtime_checkable
+class ChangingHost(Protocol):
+    """A host whose tools may change while it is open."""
+
+    @property
+    def revision(self) -> int:
+        """A number that differs whenever `list_tools` may answer something else than before."""
+        ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StageRecord:
     """One stage of a run, as traces, `afx eval` and `afx run --json` show it."""

@@ -11,7 +11,7 @@ from agentflux.orchestration.events import (
     Event,
     StageFinished,
 )
-from agentflux.orchestration.loop import RunResult
+from agentflux.orchestration.results import RunResult
 from agentflux.ports import StageRecord
 
 _SHOWN = 400

@@ -1,25 +1,31 @@
 """Wires the parts: a bundle, an engine and tool hosts become an agent."""
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Literal, Self
+from typing import Any, Self
 
 from agentflux.contracts.bundle import Manifest, read_manifest
 from agentflux.contracts.prompts import Situation, Turn
-from agentflux.contracts.tools import Catalog, ToolCall, ToolSpec
-from agentflux.errors import ConfigError
+from agentflux.contracts.tools import Catalog, Step, ToolSpec
+from agentflux.errors import JournalError
 from agentflux.hosts.local import LocalTools
 from agentflux.hosts.many import Hosts
+from agentflux.orchestration.approval import Approve, AsyncApprover, Gate, gate, on_loop
 from agentflux.orchestration.chat import TextOptions, chat_request
 from agentflux.orchestration.events import Event
-from agentflux.orchestration.loop import AgentLoop, Approver, Budget, RunResult
+from agentflux.orchestration.journal import Journal
+from agentflux.orchestration.live_catalog import LiveCatalog, by_set
+from agentflux.orchestration.loop import AgentLoop, Controls
+from agentflux.orchestration.pins import HeldTool, Pins
+from agentflux.orchestration.policy import Policy
+from agentflux.orchestration.results import Budget, RunResult
 from agentflux.orchestration.stages import Decision, Stages
 from agentflux.ports import CancelToken, Completion, Engine, ToolHost, Usage
 
 Tools = Iterable[ToolHost | Callable[..., object]]
-Approve = Approver | Literal["read_only", "all", "none"]
 
 
 class Agent:
@@ -33,53 +39,133 @@ class Agent:
         *,
         approve: Approve = "read_only",
         trusted: frozenset[str] = frozenset(),
+        policy: Policy | None = None,
+        pins: Path | None = None,
     ) -> None:
         """Connect the parts. trusted: tool sets that the application wrote itself."""
         self._engine, self._host = engine, host
         self.manifest = manifest
-        self.catalog: Catalog = _by_set(host.list_tools())
-        self._stages = Stages(engine, manifest, self.catalog)
-        self._loop = AgentLoop(self._stages, host, _approver(approve, trusted))
+        self._live = LiveCatalog(host, Pins(manifest.catalog, path=pins))
+        self._current = Stages(engine, manifest, self._live.tools())
+        self._loop = AgentLoop(self._stages, host)
+        self._trusted, self._policy = trusted, policy
+        self._gate = gate(approve, trusted=trusted, policy=policy)
+
+    @property
+    def catalog(self) -> Catalog:
+        """The tools that may be used now, by tool set."""
+        return self._live.tools()
+
+    @property
+    def held(self) -> tuple[HeldTool, ...]:
+        """Tools that changed since the bundle was exported, or since they were first seen.
+
+        They are in no prompt and cannot be called until `accept` is called for them.
+        """
+        return self._live.held
+
+    def accept(self, tool_set: str, tool: str) -> ToolSpec:
+        """Let a held tool be used as it is described now; return that description.
+
+        Raises:
+            ConfigError: no such tool is held, or the file of pins cannot be written.
+        """
+        return self._live.accept(tool_set, tool)
 
     def run(
         self,
         request: str,
         *,
         context: str = "",
+        steps: Sequence[Step] = (),
         budget: Budget | None = None,
+        approve: Approve | None = None,
         on_event: Callable[[Event], None] | None = None,
         cancel: CancelToken | None = None,
+        journal: str | Path | Journal | None = None,
     ) -> RunResult:
         """Serve one request: call tools until done, then answer.
 
         context: text shown to the model before the request, such as the workspace's root.
+        steps: calls that are done already, with their observations. approve: for this run only,
+        instead of the agent's. on_event: called in this thread. cancel: from any thread; the run
+        raises Cancelled. journal: a file of this run alone. Where it holds the same request,
+        interrupted, the run goes on from there (and `steps` is not read): no call that answered is
+        made again, and one that was on its way is repeated only where its tool is read-only or
+        idempotent; else its observation says that the outcome is unknown.
 
         Raises:
             AgentFluxError: see `agentflux.orchestration.loop.AgentLoop.run`.
         """
-        return self._loop.run(
-            request,
-            context=context,
-            budget=budget or Budget(),
-            emit=on_event or _ignore,
-            cancel=cancel,
-        )
+        start = Situation(request=request, context=context, steps=tuple(steps))
+        with _opened(journal) as record:
+            controls = Controls(
+                emit=on_event or _ignore,
+                gate=self._gate if approve is None else self._gate_of(approve),
+                budget=budget or Budget(),
+                cancel=cancel,
+                journal=record,
+            )
+            return self._loop.run(start, controls)
+
+    def resume(
+        self,
+        journal: str | Path | Journal,
+        *,
+        budget: Budget | None = None,
+        approve: Approve | None = None,
+        on_event: Callable[[Event], None] | None = None,
+        cancel: CancelToken | None = None,
+    ) -> RunResult:
+        """Go on with the run that a journal holds; where it had ended, return how. As `run`.
+
+        The budget counts the recorded steps; its seconds and tokens begin anew.
+
+        Raises:
+            JournalError: the file holds no run, or is damaged before its last line.
+        """
+        with _opened(journal) as record:
+            assert record is not None
+            if record.recording is None:
+                raise JournalError(record.path, "holds no run")
+            start = record.recording.start
+            return self.run(
+                start.request,
+                context=start.context,
+                budget=budget,
+                approve=approve,
+                on_event=on_event,
+                cancel=cancel,
+                journal=record,
+            )
 
     async def arun(
         self,
         request: str,
         *,
         context: str = "",
+        steps: Sequence[Step] = (),
         budget: Budget | None = None,
+        approve: Approve | AsyncApprover | None = None,
         on_event: Callable[[Event], None] | None = None,
+        journal: str | Path | Journal | None = None,
     ) -> RunResult:
         """Serve one request without blocking the event loop; cancelling the task stops the run.
 
+        As `run`; `approve` may be an async function, which is awaited on the calling event loop.
         `on_event` is called in a worker thread.
         """
         cancel = CancelToken()
         work = asyncio.to_thread(
-            self.run, request, context=context, budget=budget, on_event=on_event, cancel=cancel
+            self.run,
+            request,
+            context=context,
+            steps=steps,
+            budget=budget,
+            approve=on_loop(approve, asyncio.get_running_loop(), cancel),
+            on_event=on_event,
+            cancel=cancel,
+            journal=journal,
         )
         try:
             return await work
@@ -101,9 +187,9 @@ class Agent:
         tools: candidates of this decision instead of the agent's own; they need no host.
         required: neither `none` nor `finish` is allowed.
         """
-        stages = self._stages
+        stages = self._stages()
         if tools is not None:
-            stages = Stages(self._engine, self.manifest, _by_set(tools))
+            stages = stages.with_catalog(by_set(tools))
         emit = on_event or _ignore
         return stages.decide(situation, required=required, emit=emit, cancel=cancel)
 
@@ -126,7 +212,14 @@ class Agent:
 
     def warm_up(self) -> Usage:
         """Compute the static prefixes of all tool sets, so that the first request is quick."""
-        return self._stages.warm_up()
+        return self._stages().warm_up()
+
+    def _stages(self) -> Stages:
+        self._current = self._current.with_catalog(self._live.tools())
+        return self._current
+
+    def _gate_of(self, approve: Approve) -> Gate:
+        return gate(approve, trusted=self._trusted, policy=self._policy)
 
     def close(self) -> None:
         """End the tool servers and free the model."""
@@ -151,6 +244,8 @@ def open_bundle(
     tools: Tools = (),
     mcp: str | Path | None = None,
     approve: Approve = "read_only",
+    policy: str | Path | Mapping[str, Any] | Policy | None = None,
+    pins: str | Path | None = None,
     threads: int | None = None,
 ) -> Agent:
     """Open a bundle and connect its tools.
@@ -158,15 +253,20 @@ def open_bundle(
     tools: plain functions (see `agentflux.tool`) and tool hosts. mcp: an `mcpServers` JSON file.
     approve: which calls may run unasked. "read_only": tools that say they only read, and your own
     functions unless marked otherwise; "all"; "none"; or a callable that is asked for each call and
-    may show it to a person. threads: of the model; None takes the physical cores.
+    may show it to a person. policy: rules that come before `approve`, as a TOML file or the same as
+    a dict; see `agentflux.orchestration.policy`. pins: a JSON file that remembers what each tool
+    looked like, so that one that changes between two starts is held back, too (see `Agent.held`).
+    threads: of the model; None takes the physical cores.
 
     Raises:
+        ConfigError: the policy, the pins or the servers' file is wrong.
         BundleError: the bundle is not whole, or made for another version.
         ToolHostError: a tool server does not start.
         MissingExtra: the runtime or `mcp` is not installed.
     """
     folder = Path(path)
     manifest = read_manifest(folder)
+    rules = Policy.load(policy) if policy is not None else None
     hosts = _hosts(tools)
     own = [host for host in hosts if isinstance(host, LocalTools)]
     trusted = frozenset(tool.tool_set for host in own for tool in host.list_tools())
@@ -177,7 +277,15 @@ def open_bundle(
     host = Hosts(hosts)
     try:
         engine = open_engine(folder, manifest, threads=threads)
-        return Agent(engine, manifest, host, approve=approve, trusted=trusted)
+        return Agent(
+            engine,
+            manifest,
+            host,
+            approve=approve,
+            trusted=trusted,
+            policy=rules,
+            pins=Path(pins) if pins is not None else None,
+        )
     except BaseException:
         host.close()
         raise
@@ -198,31 +306,14 @@ def _hosts(tools: Tools) -> list[ToolHost]:
     return [*hosts, LocalTools("functions", functions)] if functions else hosts
 
 
-def _by_set(tools: Iterable[ToolSpec]) -> dict[str, tuple[ToolSpec, ...]]:
-    sets: dict[str, list[ToolSpec]] = {}
-    for tool in tools:
-        sets.setdefault(tool.tool_set, []).append(tool)
-    return {name: tuple(found) for name, found in sets.items()}
-
-
-def _approver(approve: Approve, trusted: frozenset[str]) -> Approver:
-    def reads(call: ToolCall, spec: ToolSpec) -> bool:
-        """Hints can only make it stricter: an unhinted tool passes only if the app wrote it."""
-        unhinted = spec.read_only is None and call.tool_set in trusted
-        return (spec.read_only is True or unhinted) and spec.destructive is not True
-
-    if callable(approve):
-        return approve
-    rules: dict[str, Approver] = {
-        "all": lambda call, spec: True,
-        "none": lambda call, spec: False,
-        "read_only": reads,
-    }
-    if approve not in rules:
-        raise ConfigError(
-            f"approve must be a function or one of {', '.join(rules)}, not {approve!r}"
-        )
-    return rules[approve]
+@contextmanager
+def _opened(journal: str | Path | Journal | None) -> Generator[Journal | None]:
+    """Open a path for the run alone; a journal that the caller opened stays open."""
+    if journal is None or isinstance(journal, Journal):
+        yield journal
+        return
+    with Journal(journal) as opened:
+        yield opened
 
 
 def _ignore(event: Event) -> None:

@@ -23,6 +23,12 @@ class ToolSpec:
     input_schema: JsonSchema = field(default_factory=dict[str, Any])
     read_only: bool | None = None
     destructive: bool | None = None
+    idempotent: bool | None = None
+
+    @property
+    def repeatable(self) -> bool:
+        """Whether a call may be made again when nobody knows if the first one arrived."""
+        return self.idempotent is True or (self.read_only is True and self.destructive is not True)
 
     @property
     def takes_arguments(self) -> bool:
@@ -60,6 +66,7 @@ class ToolSpec:
             input_schema=schema,
             read_only=hints.get("readOnlyHint"),
             destructive=hints.get("destructiveHint"),
+            idempotent=hints.get("idempotentHint"),
         )
 
 

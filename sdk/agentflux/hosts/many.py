@@ -6,7 +6,7 @@ from contextlib import ExitStack
 from agentflux.contracts.tools import ToolCall, ToolResult, ToolSpec
 from agentflux.errors import ConfigError
 from agentflux.hosts.results import unknown_tool_set
-from agentflux.ports import ToolHost
+from agentflux.ports import ChangingHost, ToolHost
 
 
 class Hosts:
@@ -18,6 +18,11 @@ class Hosts:
     def __init__(self, hosts: Sequence[ToolHost]) -> None:
         self._hosts = tuple(hosts)
         self._owners: dict[str, ToolHost] | None = None
+
+    @property
+    def revision(self) -> int:
+        """The sum over the hosts that may change."""
+        return sum(host.revision for host in self._hosts if isinstance(host, ChangingHost))
 
     def list_tools(self) -> Sequence[ToolSpec]:
         """Return all tools, host by host.

@@ -31,6 +31,7 @@ try:
     import mcp
     from mcp.client.stdio import stdio_client
     from mcp.client.streamable_http import streamable_http_client
+    from mcp.client.subscriptions import ListenNotSupportedError, SubscriptionLost
     from mcp.types import CONNECTION_CLOSED
 except ModuleNotFoundError as error:
     raise MissingExtra("mcp", extra="mcp") from error
@@ -101,6 +102,11 @@ class McpHost:
         """The servers' names, in the order of the configuration."""
         return tuple(self._servers)
 
+    @property
+    def revision(self) -> int:
+        """Rises when a server says that its tools changed, and when one is started again."""
+        return sum(server.revision for server in self._servers.values())
+
     def open(self) -> Self:
         """Start the servers that do not run, all at once.
 
@@ -111,7 +117,7 @@ class McpHost:
         return self
 
     def list_tools(self) -> Sequence[ToolSpec]:
-        """Return the tools of all servers, as they were when each connected."""
+        """Return the tools of all servers, as each last listed them."""
         servers = tuple(self._servers.values())
         return self._run(lambda: _all_tools(servers), ", ".join(self._servers))
 
@@ -173,12 +179,21 @@ class _Server:
         self._lock = asyncio.Lock()
         self._losses = 0
         self._last_loss_s = 0.0
+        self._known: dict[str, ToolSpec] = {}
+        self.revision = 0
 
     async def tools(self) -> tuple[ToolSpec, ...]:
-        return (await self._connected()).tools
+        tools = await (await self._connected()).listed(self._start_timeout_s)
+        self._known = {tool.name: tool for tool in tools}
+        return tools
 
     async def call(self, call: ToolCall, timeout_s: float) -> ToolResult:
         connection = await self._connected()
+        known = self._known.get(call.tool)
+        if known is not None and known not in connection.tools:
+            return failed(
+                f"tool {call.tool!r} changed when its server was started again; not called"
+            )
         try:
             with anyio.fail_after(timeout_s):
                 wire = await connection.call(call)
@@ -216,7 +231,8 @@ class _Server:
     async def _start(self) -> "_Connection":
         if self._closed:
             raise ServerGone(self._config.name, _HOST_CLOSED)
-        self._opening = connection = _Connection(self._config)
+        self._opening = connection = _Connection(self._config, self._changed)
+        self._changed()
         try:
             await connection.open(self._start_timeout_s)
         finally:
@@ -235,6 +251,9 @@ class _Server:
         tries = len(self._delays_s)
         raise ServerGone(self._config.name, f"gave up after {tries} restarts: {reason}")
 
+    def _changed(self) -> None:
+        self.revision += 1
+
     def _lost(self, connection: "_Connection") -> None:
         if connection.retire():
             self._count_loss()
@@ -252,9 +271,10 @@ class _Server:
 class _Connection:
     """One session from its handshake to its end, held open by a task."""
 
-    def __init__(self, config: ServerConfig) -> None:
+    def __init__(self, config: ServerConfig, on_change: Callable[[], None]) -> None:
         self.tools: tuple[ToolSpec, ...] = ()
-        self._config = config
+        self._config, self._on_change = config, on_change
+        self._stale = False
         self._stderr: StderrTail | None = None
         self._watched: WatchedStream | None = None
         self._client: mcp.Client | None = None
@@ -298,6 +318,23 @@ class _Connection:
             await self.close()
             raise ServerStartError(self._config.name, self._start_failure(late, timeout_s))
 
+    async def listed(self, timeout_s: float) -> tuple[ToolSpec, ...]:
+        """Return the tools, asked for again if the server said that they changed.
+
+        Raises:
+            ToolHostError: it does not list them.
+        """
+        if self._stale and self._client is not None:
+            self._stale = False
+            try:
+                with anyio.fail_after(timeout_s):
+                    self.tools = await _tools_of(self._config.name, self._client)
+            except (TimeoutError, mcp.MCPError, ValidationError) as error:
+                self._stale = True
+                reason = self._config.redact(_first_line(error))
+                raise ToolHostError(self._config.name, f"lists no tools: {reason}") from error
+        return self.tools
+
     async def call(self, call: ToolCall) -> dict[str, Any]:
         """Return the result with its wire names."""
         assert self._client is not None, "opened before it is called"
@@ -330,10 +367,34 @@ class _Connection:
 
     async def _live(self) -> None:
         with self._scope:
-            async with mcp.Client(self._transport(), cache=None) as self._client:
-                self.tools = await _tools_of(self._config.name, self._client)
+            client = mcp.Client(self._transport(), cache=None, message_handler=self._heard)
+            async with client as self._client:
+                self.tools = await _tools_of(self._config.name, client)
                 self._ready.set()
-                await self._stop.wait()
+                listener = asyncio.create_task(self._listen(client))
+                try:
+                    await self._stop.wait()
+                finally:
+                    listener.cancel()
+                    await asyncio.gather(listener, return_exceptions=True)
+
+    async def _heard(self, message: object) -> None:
+        """Note a change that a server tells of on its own, as those before 2026 do."""
+        if getattr(message, "method", "") == "notifications/tools/list_changed":
+            self._mark_stale()
+
+    async def _listen(self, client: mcp.Client) -> None:
+        """Subscribe to changes, as servers since the 2026-07-28 protocol want it."""
+        try:
+            async with client.listen(tools_list_changed=True) as changes:
+                async for _ in changes:
+                    self._mark_stale()
+        except (ListenNotSupportedError, SubscriptionLost, mcp.MCPError, TimeoutError):
+            return
+
+    def _mark_stale(self) -> None:
+        self._stale = True
+        self._on_change()
 
     @asynccontextmanager
     async def _transport(self) -> AsyncGenerator[_Streams]:

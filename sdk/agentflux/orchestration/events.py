@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from agentflux.contracts.tools import Step, ToolCall
+from agentflux.contracts.tools import Step, ToolCall, ToolSpec
 from agentflux.ports import StageRecord
 
 
@@ -19,6 +19,22 @@ class StageFinished:
     """A stage is done."""
 
     record: StageRecord
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApprovalNeeded:
+    """The run waits for a yes or a no to exactly this call; `approve` is being asked."""
+
+    call: ToolCall
+    tool: ToolSpec
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApprovalGiven:
+    """The answer is there."""
+
+    call: ToolCall
+    approved: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,4 +58,12 @@ class AnswerText:
     text: str
 
 
-Event = StageStarted | StageFinished | CallStarted | CallFinished | AnswerText
+Event = (
+    StageStarted
+    | StageFinished
+    | ApprovalNeeded
+    | ApprovalGiven
+    | CallStarted
+    | CallFinished
+    | AnswerText
+)

@@ -4,179 +4,206 @@ Pure logic over the ports. A tool's failure is an observation that the next stag
 ends by itself: `finish`, `none`, a repeated call, or a budget.
 """
 
-import json
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from dataclasses import dataclass, field, replace
 
 from agentflux.contracts.prompts import Situation
 from agentflux.contracts.tools import Step, ToolCall, ToolSpec
-from agentflux.orchestration.events import AnswerText, CallFinished, CallStarted, Event
+from agentflux.orchestration.approval import Gate
+from agentflux.orchestration.calls import call_tool
+from agentflux.orchestration.events import (
+    AnswerText,
+    ApprovalGiven,
+    ApprovalNeeded,
+    CallFinished,
+    CallStarted,
+    Event,
+)
+from agentflux.orchestration.journal import OUTCOME_UNKNOWN, Journal, Unanswered
+from agentflux.orchestration.results import Budget, RunResult, Stopped
 from agentflux.orchestration.stages import Stages
 from agentflux.ports import CancelToken, StageRecord, ToolHost, check_cancelled
 
-Approver = Callable[[ToolCall, ToolSpec], bool]
-Stopped = Literal["answered", "abstained", "repeated", "steps", "seconds", "tokens", "arguments"]
-
 DECLINED = "The user did not approve this call."
+NOT_ALLOWED = "This call is not allowed here."
+CHANGED = "The tool has changed and is held back until a person accepts it again."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Budget:
-    """When a run ends although the model would go on. tokens: prefilled and decoded, all stages."""
+class Controls:
+    """What the caller of one run holds in hand. The gate asks in the run's own thread."""
 
-    steps: int = 8
-    seconds: float = 120.0
-    tokens: int = 20_000
-    tool_seconds: float = 30.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunResult:
-    """What a run did. `stopped` says why it ended; "answered" and "abstained" are the good ends."""
-
-    request: str
-    steps: tuple[Step, ...]
-    answer: str
-    stopped: Stopped
-    trace: tuple[StageRecord, ...]
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the JSON object that `afx run --json` prints."""
-        steps = [
-            {
-                "tool_set": s.call.tool_set,
-                "tool": s.call.tool,
-                "arguments": s.call.arguments,
-                "observation": s.observation,
-                "is_error": s.is_error,
-            }
-            for s in self.steps
-        ]
-        return {
-            "request": self.request,
-            "steps": steps,
-            "answer": self.answer,
-            "stopped": self.stopped,
-            "trace": [stage_dict(record) for record in self.trace],
-        }
-
-    def to_json(self) -> str:
-        """Return the trace as one line of JSON."""
-        return json.dumps(self.to_dict(), ensure_ascii=False)
-
-
-def stage_dict(record: StageRecord) -> dict[str, Any]:
-    """Flatten a stage record: its own fields and those of its usage. ms is rounded to 0.01."""
-    row = asdict(record)
-    usage = row.pop("usage")
-    usage["ms"] = round(usage["ms"], 2)
-    return {
-        key: value for key, value in (row | usage).items() if value is not None or key == "adapter"
-    }
+    emit: Callable[[Event], None]
+    gate: Gate
+    budget: Budget
+    cancel: CancelToken | None = None
+    journal: Journal | None = None
 
 
 @dataclass(slots=True)
 class _Run:
     """The state of one run."""
 
-    request: str
-    context: str
-    steps: list[Step] = field(default_factory=list[Step])
+    situation: Situation
+    controls: Controls
+    stages: Stages
     trace: list[StageRecord] = field(default_factory=list[StageRecord])
     started: float = field(default_factory=time.monotonic)
+    waited: float = 0.0
 
-    def situation(self) -> Situation:
-        return Situation(request=self.request, context=self.context, steps=tuple(self.steps))
+    @property
+    def steps(self) -> tuple[Step, ...]:
+        return tuple(self.situation.steps)
+
+    def add(self, step: Step) -> None:
+        """Put the step on record, then into the situation, then tell."""
+        if self.controls.journal is not None:
+            self.controls.journal.finished(step)
+        self.situation = replace(self.situation, steps=(*self.situation.steps, step))
+        self.controls.emit(CallFinished(step=step))
+
+    def seconds_left(self) -> float:
+        return self.controls.budget.seconds - (time.monotonic() - self.started - self.waited)
+
+    def tool_seconds(self) -> float:
+        return max(0.1, min(self.controls.budget.tool_seconds, self.seconds_left()))
 
     def tokens(self) -> int:
         return sum(r.usage.prefill_tokens + r.usage.decoded_tokens for r in self.trace)
 
-    def exhausted(self, budget: Budget) -> Stopped | None:
-        if len(self.steps) >= budget.steps:
+    def exhausted(self) -> Stopped | None:
+        if len(self.situation.steps) >= self.controls.budget.steps:
             return "steps"
-        if time.monotonic() - self.started > budget.seconds:
+        if self.seconds_left() < 0:
             return "seconds"
-        return "tokens" if self.tokens() > budget.tokens else None
+        return "tokens" if self.tokens() > self.controls.budget.tokens else None
 
 
 class AgentLoop:
     """Runs requests over stages and a host. Safe to use from several threads."""
 
-    def __init__(self, stages: Stages, host: ToolHost, approve: Approver) -> None:
-        self._stages, self._host, self._approve = stages, host, approve
+    def __init__(self, stages: Callable[[], Stages], host: ToolHost) -> None:
+        """Connect the parts. stages: asked before each step, so that changed tools are seen."""
+        self._stages, self._host = stages, host
 
-    def run(
-        self,
-        request: str,
-        *,
-        context: str = "",
-        budget: Budget,
-        emit: Callable[[Event], None],
-        cancel: CancelToken | None = None,
-    ) -> RunResult:
-        """Serve one request.
+    def run(self, start: Situation, controls: Controls) -> RunResult:
+        """Serve one request, from the steps that `start` or the journal says are done.
 
         Raises:
             Cancelled: `cancel` was set. ContextOverflow, EngineError: the model cannot go on.
-            ToolHostError: a server is gone for good.
+            ToolHostError: a server is gone for good. JournalError: nothing can be recorded.
         """
-        run = _Run(request=request, context=context)
-        stopped = run.exhausted(budget)
+        run = _Run(situation=start, controls=controls, stages=self._stages())
+        if controls.journal is not None:
+            recording = controls.journal.begin(start)
+            run.situation = recording.start
+            if recording.ended is not None:
+                return _result(run, recording.ended.stopped, recording.ended.answer)
+            if recording.unanswered is not None:
+                self._settle(run, recording.unanswered)
+        stopped = run.exhausted()
         while stopped is None:
-            stopped = self._step(run, budget, emit, cancel) or run.exhausted(budget)
+            stopped = self._step(run) or run.exhausted()
+        return self._answer(run, stopped)
 
-        answer, record = self._stages.answer(
-            run.situation(),
-            emit=emit,
-            on_text=lambda text: emit(AnswerText(text=text)),
-            cancel=cancel,
+    def _answer(self, run: _Run, stopped: Stopped) -> RunResult:
+        controls = run.controls
+        answer, record = run.stages.answer(
+            run.situation,
+            emit=controls.emit,
+            on_text=lambda text: controls.emit(AnswerText(text=text)),
+            cancel=controls.cancel,
         )
         run.trace.append(record)
-        return RunResult(
-            request=request,
-            steps=tuple(run.steps),
-            answer=answer,
-            stopped=stopped,
-            trace=tuple(run.trace),
-        )
+        if controls.journal is not None:
+            controls.journal.ended(stopped, answer)
+        return _result(run, stopped, answer)
 
-    def _step(
-        self,
-        run: _Run,
-        budget: Budget,
-        emit: Callable[[Event], None],
-        cancel: CancelToken | None,
-    ) -> Stopped | None:
-        check_cancelled(cancel)
-        decision = self._stages.decide(run.situation(), emit=emit, cancel=cancel)
+    def _step(self, run: _Run) -> Stopped | None:
+        controls = run.controls
+        check_cancelled(controls.cancel)
+        run.stages = self._stages()
+        decision = run.stages.decide(run.situation, emit=controls.emit, cancel=controls.cancel)
         run.trace.extend(decision.stages)
         if decision.call is None:
             return "answered" if run.steps else "abstained"
         if any(step.call == decision.call for step in run.steps):
             return "repeated"
-        step = self._perform(decision.call, decision.problem, budget, emit)
-        run.steps.append(step)
+        self._perform(run, decision.call, decision.problem)
         return "arguments" if decision.problem and _failed_twice(run.steps) else None
 
-    def _perform(
-        self, call: ToolCall, problem: str, budget: Budget, emit: Callable[[Event], None]
-    ) -> Step:
-        if problem:
-            step = Step(call=call, observation=problem, is_error=True)
-        elif not self._approve(call, self._spec(call)):
-            step = Step(call=call, observation=DECLINED, is_error=True)
+    def _perform(self, run: _Run, call: ToolCall, problem: str) -> None:
+        tool = _spec(run.stages, call)
+        refusal = problem or self._refused(run, call, tool)
+        if refusal or tool is None:
+            run.add(Step(call=call, observation=refusal, is_error=True))
         else:
-            emit(CallStarted(call=call))
-            result = self._host.call(call, timeout_s=budget.tool_seconds)
-            step = Step(call=call, observation=result.text, is_error=result.is_error)
-        emit(CallFinished(step=step))
-        return step
+            self._send(run, call, tool)
 
-    def _spec(self, call: ToolCall) -> ToolSpec:
-        return next(t for t in self._stages.catalog[call.tool_set] if t.name == call.tool)
+    def _refused(self, run: _Run, call: ToolCall, tool: ToolSpec | None) -> str:
+        """Say why the call may not go out; empty where it may."""
+        if tool is None:
+            return CHANGED
+        verdict = run.controls.gate.rule(call, tool)
+        if verdict == "deny":
+            return NOT_ALLOWED
+        if verdict == "ask" and not self._asked(run, call, tool):
+            return DECLINED
+        # A person may have taken their time: the yes was for the tool as it was shown.
+        return "" if _spec(self._stages(), call) == tool else CHANGED
+
+    def _asked(self, run: _Run, call: ToolCall, tool: ToolSpec) -> bool:
+        """Ask, unless the journal of an interrupted run has the answer to this very call."""
+        controls = run.controls
+        known = controls.journal.approval(call, tool) if controls.journal is not None else None
+        if known is not None:
+            return known
+        asked = time.monotonic()
+        controls.emit(ApprovalNeeded(call=call, tool=tool))
+        approved = controls.gate.ask(call, tool)
+        run.waited += time.monotonic() - asked
+        check_cancelled(controls.cancel)
+        if controls.journal is not None:
+            controls.journal.approved(call, tool, approved=approved)
+        controls.emit(ApprovalGiven(call=call, approved=approved))
+        return approved
+
+    def _send(self, run: _Run, call: ToolCall, tool: ToolSpec) -> None:
+        controls = run.controls
+        check_cancelled(controls.cancel)
+        if controls.journal is not None:
+            controls.journal.started(call, tool)
+        controls.emit(CallStarted(call=call))
+        result = call_tool(self._host, call, timeout_s=run.tool_seconds(), cancel=controls.cancel)
+        run.add(Step(call=call, observation=result.text, is_error=result.is_error))
+
+    def _settle(self, run: _Run, unanswered: Unanswered) -> None:
+        """Deal with a call that left before the program stopped: repeat it only where that is safe.
+
+        It was approved then, so nobody is asked again.
+        """
+        tool = _spec(run.stages, unanswered.call)
+        if tool is not None and unanswered.may_repeat(tool):
+            self._send(run, unanswered.call, tool)
+        else:
+            run.add(Step(call=unanswered.call, observation=OUTCOME_UNKNOWN, is_error=True))
 
 
-def _failed_twice(steps: list[Step]) -> bool:
+def _spec(stages: Stages, call: ToolCall) -> ToolSpec | None:
+    tools = stages.catalog.get(call.tool_set, ())
+    return next((tool for tool in tools if tool.name == call.tool), None)
+
+
+def _result(run: _Run, stopped: Stopped, answer: str) -> RunResult:
+    return RunResult(
+        request=run.situation.request,
+        steps=run.steps,
+        answer=answer,
+        stopped=stopped,
+        trace=tuple(run.trace),
+    )
+
+
+def _failed_twice(steps: tuple[Step, ...]) -> bool:
     return len(steps) >= 2 and all(step.is_error for step in steps[-2:])

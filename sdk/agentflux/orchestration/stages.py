@@ -51,6 +51,10 @@ class Stages:
         self.catalog = catalog
         self._trained = {(t.tool_set, t.name, t.sha256): t.copied for t in manifest.catalog}
 
+    def with_catalog(self, catalog: Catalog) -> "Stages":
+        """Return these stages over other tools."""
+        return self if catalog is self.catalog else Stages(self._engine, self._manifest, catalog)
+
     def decide(
         self,
         situation: Situation,
@@ -227,6 +231,7 @@ def _parse(text: str, tool: ToolSpec) -> tuple[dict[str, Any], str]:
     """Read the decoded object and check what a grammar cannot express (`not`, some formats)."""
     try:
         arguments = json.loads(text)
+        json.dumps(arguments, ensure_ascii=False, allow_nan=False).encode()
         jsonschema.validate(arguments, dict(tool.input_schema))
     except ValueError as error:
         return {}, f"the arguments are not JSON: {error}"

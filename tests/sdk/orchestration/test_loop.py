@@ -8,7 +8,7 @@ from sdk.support import CATALOG, FILES, scripted_agent, spec
 
 from agentflux import Budget, CallFinished, CancelToken, ToolResult
 from agentflux.errors import Cancelled, ConfigError, ServerGone
-from agentflux.orchestration.loop import DECLINED
+from agentflux.orchestration.loop import DECLINED, NOT_ALLOWED
 
 READ = ["files", "read", '{"path":"a.txt"}']
 
@@ -57,7 +57,7 @@ def test_only_reading_tools_run_unasked() -> None:
     catalog = {**CATALOG, "files": (*FILES, unhinted)}
     script = ["files", "write", '{"path":"a"}', "finish", "done"]
     agent, host = scripted_agent(script, {"files.write": "ok"}, catalog=catalog)
-    assert agent.run("write a").steps[0].observation == DECLINED
+    assert agent.run("write a").steps[0].observation == NOT_ALLOWED
     assert host.calls == []
 
 

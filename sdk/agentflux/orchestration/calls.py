@@ -1,0 +1,51 @@
+"""One call to a tool host, given up as soon as the run is cancelled."""
+
+import queue
+import threading
+from dataclasses import replace
+
+from agentflux.contracts.tools import ToolCall, ToolResult
+from agentflux.ports import CancelToken, ToolHost, check_cancelled
+
+_POLL_S = 0.05
+
+_Outcome = ToolResult | BaseException
+
+
+def call_tool(
+    host: ToolHost, call: ToolCall, *, timeout_s: float, cancel: CancelToken | None
+) -> ToolResult:
+    """Call the tool. With a cancel token it runs in a thread of its own, which nobody waits for.
+
+    A call that was given up may still take effect; the host bounds it by `timeout_s`.
+
+    Raises:
+        Cancelled: the token was set before the answer came.
+        ToolHostError: see `ToolHost.call`.
+    """
+    if cancel is None:
+        return clean(host.call(call, timeout_s=timeout_s))
+    outcomes: queue.SimpleQueue[_Outcome] = queue.SimpleQueue()
+
+    def work() -> None:
+        try:
+            outcomes.put(host.call(call, timeout_s=timeout_s))
+        except BaseException as error:  # noqa: BLE001 - raised again in the run's thread
+            outcomes.put(error)
+
+    threading.Thread(target=work, name=f"call {call.tool}", daemon=True).start()
+    while True:
+        try:
+            outcome = outcomes.get(timeout=_POLL_S)
+        except queue.Empty:
+            check_cancelled(cancel)
+            continue
+        if isinstance(outcome, BaseException):
+            raise outcome
+        return clean(outcome)
+
+
+def clean(result: ToolResult) -> ToolResult:
+    """Replace half characters (lone surrogates), which no tokenizer and no file takes."""
+    text = result.text.encode("utf-8", "replace").decode("utf-8")
+    return result if text == result.text else replace(result, text=text)

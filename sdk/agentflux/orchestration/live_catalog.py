@@ -1,0 +1,77 @@
+"""The tools that may be used now: what the host lists, less what is held back."""
+
+import threading
+from collections.abc import Iterable
+
+from agentflux.contracts.tools import Catalog, ToolSpec
+from agentflux.errors import ConfigError, ToolHostError
+from agentflux.orchestration.pins import HeldTool, Pins
+from agentflux.ports import ChangingHost, ToolHost
+
+
+class LiveCatalog:
+    """Follows the host's tools. Safe to use from several threads."""
+
+    def __init__(self, host: ToolHost, pins: Pins) -> None:
+        """List the tools once. Raises ToolHostError: a server cannot be used."""
+        self._host, self._pins = host, pins
+        self._lock = threading.Lock()
+        self._revision = _revision(host)
+        self._listed = tuple(host.list_tools())
+        self._sift()
+
+    def tools(self) -> Catalog:
+        """Return the usable tools by tool set; the same object until something changes.
+
+        While a server that changed cannot be asked, its tools stay as they were.
+        """
+        with self._lock:
+            revision = _revision(self._host)
+            if revision != self._revision:
+                try:
+                    listed = tuple(self._host.list_tools())
+                except ToolHostError:
+                    return self._catalog
+                self._revision = revision
+                if listed != self._listed:
+                    self._listed = listed
+                    self._sift()
+            return self._catalog
+
+    @property
+    def held(self) -> tuple[HeldTool, ...]:
+        """Tools that changed and wait to be accepted."""
+        with self._lock:
+            return self._held
+
+    def accept(self, tool_set: str, name: str) -> ToolSpec:
+        """Let a held tool be used as it is now; return it.
+
+        Raises:
+            ConfigError: no such tool is held.
+        """
+        with self._lock:
+            found = [
+                h.tool for h in self._held if (h.tool.tool_set, h.tool.name) == (tool_set, name)
+            ]
+            if not found:
+                raise ConfigError(f"no tool {tool_set}.{name} is held back")
+            self._pins.accept(found[0])
+            self._sift()
+            return found[0]
+
+    def _sift(self) -> None:
+        usable, self._held = self._pins.sift(self._listed)
+        self._catalog: Catalog = by_set(usable)
+
+
+def by_set(tools: Iterable[ToolSpec]) -> dict[str, tuple[ToolSpec, ...]]:
+    """Group tools by their set, in order."""
+    sets: dict[str, list[ToolSpec]] = {}
+    for tool in tools:
+        sets.setdefault(tool.tool_set, []).append(tool)
+    return {name: tuple(found) for name, found in sets.items()}
+
+
+def _revision(host: ToolHost) -> int:
+    return host.revision if isinstance(host, ChangingHost) else 0
