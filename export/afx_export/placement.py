@@ -159,5 +159,8 @@ def merged_catalog(placed: Sequence[Placed]) -> tuple[CatalogTool, ...]:
 
 def merged_calibration(placed: Sequence[Placed]) -> Calibration:
     """Take the strictest threshold of any card."""
-    values = [one.card.calibration.min_probability for one in placed if one.card]
-    return Calibration(min_probability=max(values, default=0.0))
+    found = [one.card.calibration for one in placed if one.card]
+    return Calibration(
+        min_probability=max((one.min_probability for one in found), default=0.0),
+        min_support=max((one.min_support for one in found), default=0.0),
+    )

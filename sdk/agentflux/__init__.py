@@ -29,7 +29,7 @@ from agentflux.orchestration.events import (
 from agentflux.orchestration.journal import Journal
 from agentflux.orchestration.results import Budget, RunResult
 from agentflux.orchestration.stages import Decision
-from agentflux.ports import CancelToken, Completion, StageRecord, Usage
+from agentflux.ports import CancelToken, Completion, Sampling, StageRecord, Usage
 from agentflux.report import StagePrinter
 from agentflux.session import Agent, open_bundle
 
@@ -49,6 +49,7 @@ __all__ = [
     "Journal",
     "LocalTools",
     "RunResult",
+    "Sampling",
     "ScriptedHost",
     "Situation",
     "StageFinished",

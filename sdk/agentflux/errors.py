@@ -10,6 +10,8 @@ AgentFluxError
 │   └── ContractMismatch     made for another prompt contract, base model or schema version
 ├── AdapterNotFound          no adapter of that name in the bundle
 ├── EngineError              the native runtime failed; its text is kept in `native`
+│   ├── EngineBusy           too many requests wait for the model
+│   └── EngineDied           its process ended or hung; it is started again for the next request
 ├── ContextOverflow          the prompt does not fit the bundle's context
 ├── SchemaNotSupported       a tool's input schema cannot be turned into a grammar
 ├── ToolHostError            a tool server as a whole failed (a failed *tool* is a result)
@@ -80,6 +82,18 @@ class EngineError(AgentFluxError):
     def __init__(self, message: str, *, native: str = "") -> None:
         self.native = native
         super().__init__(message + (f" (runtime said: {_first_line(native)})" if native else ""))
+
+
+class EngineBusy(EngineError):
+    """Too many requests wait for the model. Try again later."""
+
+    def __init__(self, *, waiting: int) -> None:
+        self.waiting = waiting
+        super().__init__(f"{waiting} requests wait for the model already; try again later")
+
+
+class EngineDied(EngineError):
+    """The runtime's own process ended or hung during a request; the next one finds a new one."""
 
 
 class ContextOverflow(AgentFluxError):

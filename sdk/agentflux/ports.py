@@ -48,6 +48,15 @@ class Generation:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Sampling:
+    """How free decoding picks a token; see `Generation`. The same seed gives the same text."""
+
+    temperature: float = 0.0
+    top_p: float = 1.0
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Choosing:
     """Score the candidates as continuations of the segments, each ended by the end token."""
 
@@ -73,11 +82,18 @@ class Usage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Completion:
-    """Decoded text. finish: "stop" (end token, stop text, complete grammar) or "length"."""
+    """Decoded text. finish: "stop" (end token, stop text, complete grammar) or "length".
+
+    support: under a grammar, the smallest share of the model's own probability that the grammar
+    left over, among the tokens decoded freely. Near 0 the model wanted to write something else
+    there. support_at: the characters decoded before that token.
+    """
 
     text: str
     finish: str
     usage: Usage
+    support: float = 1.0
+    support_at: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,13 +101,16 @@ class Scores:
     """The best candidate, its probability among all candidates, and the lead over the runner-up.
 
     Probabilities are renormalized over the candidates' tokens at every branch. `margin` uses the
-    runner-up's upper bound, so the true lead is at least this large.
+    runner-up's upper bound, so the true lead is at least this large. entropy: in nats, a lower
+    bound for the same reason. alternatives: the likeliest others whose probability is known.
     """
 
     best: str
     probability: float
     margin: float
     usage: Usage
+    entropy: float = 0.0
+    alternatives: tuple[tuple[str, float], ...] = ()
 
 
 class CancelToken:
@@ -186,4 +205,6 @@ class StageRecord:
     choice: str | None = None
     probability: float | None = None
     margin: float | None = None
+    entropy: float | None = None
+    alternatives: tuple[tuple[str, float], ...] | None = None
     usage: Usage = field(default_factory=Usage)

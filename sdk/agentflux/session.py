@@ -16,14 +16,15 @@ from agentflux.hosts.many import Hosts
 from agentflux.orchestration.approval import Approve, AsyncApprover, Gate, gate, on_loop
 from agentflux.orchestration.chat import TextOptions, chat_request
 from agentflux.orchestration.events import Event
+from agentflux.orchestration.in_thread import in_thread
 from agentflux.orchestration.journal import Journal
 from agentflux.orchestration.live_catalog import LiveCatalog, by_set
 from agentflux.orchestration.loop import AgentLoop, Controls
 from agentflux.orchestration.pins import HeldTool, Pins
 from agentflux.orchestration.policy import Policy
 from agentflux.orchestration.results import Budget, RunResult
-from agentflux.orchestration.stages import Decision, Stages
-from agentflux.ports import CancelToken, Completion, Engine, ToolHost, Usage
+from agentflux.orchestration.stages import GREEDY, Decision, Stages
+from agentflux.ports import CancelToken, Completion, Engine, Sampling, ToolHost, Usage
 
 Tools = Iterable[ToolHost | Callable[..., object]]
 
@@ -79,6 +80,7 @@ class Agent:
         context: str = "",
         steps: Sequence[Step] = (),
         budget: Budget | None = None,
+        sampling: Sampling = GREEDY,
         approve: Approve | None = None,
         on_event: Callable[[Event], None] | None = None,
         cancel: CancelToken | None = None,
@@ -87,7 +89,8 @@ class Agent:
         """Serve one request: call tools until done, then answer.
 
         context: text shown to the model before the request, such as the workspace's root.
-        steps: calls that are done already, with their observations. approve: for this run only,
+        steps: calls that are done already, with their observations. sampling: of arguments and
+        answer; greedy by default. approve: for this run only,
         instead of the agent's. on_event: called in this thread. cancel: from any thread; the run
         raises Cancelled. journal: a file of this run alone. Where it holds the same request,
         interrupted, the run goes on from there (and `steps` is not read): no call that answered is
@@ -103,6 +106,7 @@ class Agent:
                 emit=on_event or _ignore,
                 gate=self._gate if approve is None else self._gate_of(approve),
                 budget=budget or Budget(),
+                sampling=sampling,
                 cancel=cancel,
                 journal=record,
             )
@@ -146,6 +150,7 @@ class Agent:
         context: str = "",
         steps: Sequence[Step] = (),
         budget: Budget | None = None,
+        sampling: Sampling = GREEDY,
         approve: Approve | AsyncApprover | None = None,
         on_event: Callable[[Event], None] | None = None,
         journal: str | Path | Journal | None = None,
@@ -156,22 +161,21 @@ class Agent:
         `on_event` is called in a worker thread.
         """
         cancel = CancelToken()
-        work = asyncio.to_thread(
-            self.run,
-            request,
-            context=context,
-            steps=steps,
-            budget=budget,
-            approve=on_loop(approve, asyncio.get_running_loop(), cancel),
-            on_event=on_event,
-            cancel=cancel,
-            journal=journal,
+        ask = on_loop(approve, asyncio.get_running_loop(), cancel)
+        return await in_thread(
+            lambda: self.run(
+                request,
+                context=context,
+                steps=steps,
+                budget=budget,
+                sampling=sampling,
+                approve=ask,
+                on_event=on_event,
+                cancel=cancel,
+                journal=journal,
+            ),
+            cancel,
         )
-        try:
-            return await work
-        except asyncio.CancelledError:
-            cancel.cancel()
-            raise
 
     def decide(
         self,

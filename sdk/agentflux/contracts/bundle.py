@@ -132,9 +132,13 @@ class Certificate(_Model):
 
 
 class Calibration(_Model):
-    """Probabilities under which a choice is refused. Set by `afx-train evaluate` on dev data."""
+    """Probabilities under which a choice is refused. Set by `afx-train evaluate` on dev data.
+
+    min_support: under which a copied argument counts as missing, see `agentflux.ports.Completion`.
+    """
 
     min_probability: float = Field(default=0.0, ge=0.0, le=1.0)
+    min_support: float = Field(default=0.0, ge=0.0, le=1.0)
 
 
 class Manifest(_Model):

@@ -29,19 +29,22 @@ def tokenizer(tokenizer_json: str, vocab_size: int, end_token: int) -> "llguidan
 
 
 def arguments_grammar(tool: ToolSpec) -> str:
-    """Compile-ready grammar of a tool's arguments: compact JSON, no undeclared properties.
+    """Compile-ready grammar of a tool's arguments: compact JSON, no undeclared properties. Kept.
 
     Raises:
         SchemaNotSupported: with llguidance's reason, where the schema cannot be expressed.
     """
     try:
-        closed = json.dumps(_closed(tool.input_schema))
-        grammar = llguidance.LLMatcher.grammar_from_json_schema(closed, overrides=_OPTIONS)
-        failed = llguidance.LLMatcher.validate_grammar(grammar)
+        return _grammar(json.dumps(_closed(tool.input_schema)))
     except (ValueError, RecursionError) as error:
         raise SchemaNotSupported(tool.name, reason=str(error).splitlines()[0]) from error
-    if failed:
-        raise SchemaNotSupported(tool.name, reason=failed.splitlines()[0])
+
+
+@lru_cache(maxsize=1024)
+def _grammar(closed_schema: str) -> str:
+    grammar = llguidance.LLMatcher.grammar_from_json_schema(closed_schema, overrides=_OPTIONS)
+    if failed := llguidance.LLMatcher.validate_grammar(grammar):
+        raise ValueError(failed)
     return grammar
 
 

@@ -8,13 +8,16 @@ is the best one. Runs of nodes with one child cost no pass of their own.
 
 import heapq
 import itertools
+import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
 from agentflux.engines.prefix import Logits
 
 Path = tuple[int, ...]
+MAX_ALTERNATIVES = 4
 
 
 class Tree:
@@ -44,8 +47,19 @@ class Tree:
         return path
 
 
-def best_candidate(tree: Tree, logits_at: Callable[[Path], Logits]) -> tuple[int, float, float]:
-    """Return (index, probability, margin) of the most probable candidate.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Best:
+    """The most probable candidate, by its index; see `agentflux.ports.Scores`."""
+
+    index: int
+    probability: float
+    margin: float
+    entropy: float
+    alternatives: tuple[tuple[int, float], ...]
+
+
+def best_candidate(tree: Tree, logits_at: Callable[[Path], Logits]) -> Best:
+    """Find the most probable candidate.
 
     logits_at(path): the logits after the prompt and `path`.
     """
@@ -55,12 +69,27 @@ def best_candidate(tree: Tree, logits_at: Callable[[Path], Logits]) -> tuple[int
         negative, _, path = heapq.heappop(queue)
         index = tree.leaf(path)
         if index is not None:
-            runner_up = -queue[0][0] if queue else 0.0
-            return index, -negative, -negative - runner_up
+            return _summed_up(tree, index, -negative, queue)
         tokens = tree.children(path)
         for token, share in zip(tokens, _softmax(logits_at(path)[tokens]), strict=True):
             child = tree.descend((*path, token))
             heapq.heappush(queue, (negative * float(share), next(order), child))
+
+
+def _summed_up(
+    tree: Tree, index: int, probability: float, queue: list[tuple[float, int, Path]]
+) -> Best:
+    """Tell the winner's lead and how the rest is spread over what the search left open."""
+    rest = sorted(((-negative, path) for negative, _, path in queue), reverse=True)
+    shares = [probability, *(share for share, _ in rest)]
+    known = [(leaf, share) for share, path in rest if (leaf := tree.leaf(path)) is not None]
+    return Best(
+        index=index,
+        probability=probability,
+        margin=probability - (rest[0][0] if rest else 0.0),
+        entropy=-sum(share * math.log(share) for share in shares if share > 0),
+        alternatives=tuple(known[:MAX_ALTERNATIVES]),
+    )
 
 
 def _softmax(values: Logits) -> Logits:

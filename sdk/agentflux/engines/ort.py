@@ -2,7 +2,6 @@
 
 import json
 import os
-import threading
 import time
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
@@ -21,6 +20,7 @@ from agentflux.engines.candidates import Path as TokenPath
 from agentflux.engines.candidates import Tree, best_candidate
 from agentflux.engines.prefix import Line, Logits, Pair, Placed, PrefixPool
 from agentflux.engines.stop_text import StopText
+from agentflux.engines.turns import Turns
 from agentflux.errors import AdapterNotFound, EngineError, MissingExtra
 from agentflux.ports import (
     CancelToken,
@@ -47,7 +47,7 @@ _MAX_CANDIDATE_TOKENS = 32
 
 
 class OrtEngine:
-    """Serves one bundle. One request computes at a time; others wait for the lock."""
+    """Serves one bundle. One request computes at a time; others wait for their turn."""
 
     def __init__(self, bundle: Path, manifest: Manifest, *, threads: int | None = None) -> None:
         """Check the bundle's files, then load the model. Adapters are loaded at first use.
@@ -60,7 +60,7 @@ class OrtEngine:
         """
         check_files(manifest, bundle)
         self._bundle, self._manifest = bundle, manifest
-        self._lock = threading.Lock()
+        self._turns = Turns()
         self._end_tokens = frozenset(manifest.base_model.end_token_ids)
         with _native("cannot load the model"):
             config = og.Config(str(bundle))
@@ -74,6 +74,7 @@ class OrtEngine:
         self._files[NULL_ADAPTER] = f"adapters/{NULL_ADAPTER}.onnx_adapter"
         self._loaded: set[str] = set()
         self.encode = lru_cache(maxsize=4096)(self._encode)
+        self._compiled = lru_cache(maxsize=256)(self._compile)
         self.pool = PrefixPool(
             self._open_stream,
             context_tokens=manifest.runtime.context_tokens,
@@ -89,18 +90,24 @@ class OrtEngine:
         cancel: CancelToken | None = None,
     ) -> Completion:
         """See `agentflux.ports.Engine`."""
-        with self._lock:
+        with self._turns.take(cancel):
             started = time.perf_counter()
             placed = self._place(request.segments, room=request.max_tokens)
             with self._dropped_on_fault(placed.line):
                 decoder = _Decoder(self, placed.line, request, on_text, cancel)
                 finish = decoder.run()
             usage = _usage(placed, started, len(decoder.tokens), decoder.forced)
-            return Completion(text=decoder.text(), finish=finish, usage=usage)
+            return Completion(
+                text=decoder.text(),
+                finish=finish,
+                usage=usage,
+                support=decoder.support,
+                support_at=len(self.decode(decoder.tokens[: decoder.support_at])),
+            )
 
     def choose(self, request: Choosing, *, cancel: CancelToken | None = None) -> Scores:
         """See `agentflux.ports.Engine`."""
-        with self._lock:
+        with self._turns.take(cancel):
             started = time.perf_counter()
             end = min(self._end_tokens)
             tree = Tree([(*self.encode(text), end) for text in request.candidates])
@@ -117,23 +124,25 @@ class OrtEngine:
                 return placed.line.stream.logits()
 
             with self._dropped_on_fault(placed.line):
-                index, probability, margin = best_candidate(tree, logits_at)
+                found = best_candidate(tree, logits_at)
             return Scores(
-                best=request.candidates[index],
-                probability=probability,
-                margin=margin,
+                best=request.candidates[found.index],
+                probability=found.probability,
+                margin=found.margin,
+                entropy=found.entropy,
+                alternatives=tuple((request.candidates[i], p) for i, p in found.alternatives),
                 usage=_usage(placed, started, decoded, 0),
             )
 
     def close(self) -> None:
         """See `agentflux.ports.Engine`."""
-        with self._lock:
+        with self._turns.take():
             self.pool.clear()
             self._adapters = self._tokenizer = self._model = None
 
     def logits(self, segments: Sequence[Segment]) -> Logits:
         """Return the logits after the segments: what parity tests compare. Shape (vocab_size,)."""
-        with self._lock:
+        with self._turns.take():
             return self._place(segments, room=1).line.stream.logits().copy()
 
     def decode(self, tokens: Sequence[int]) -> str:
@@ -146,7 +155,10 @@ class OrtEngine:
         return self._tokenizer.create_stream()
 
     def matcher(self, grammar: str) -> llguidance.LLMatcher:
-        """Start matching a grammar over this bundle's tokens."""
+        """Start matching a grammar over this bundle's tokens. A tool's grammar is compiled once."""
+        return self._compiled(grammar).deep_copy()
+
+    def _compile(self, grammar: str) -> llguidance.LLMatcher:
         tokens = grammar_tokenizer(
             self._tokenizer_json, self._manifest.base_model.vocab_size, min(self._end_tokens)
         )
@@ -250,6 +262,7 @@ class _Decoder:
         self._text: list[str] = []
         self.tokens: list[int] = []
         self.forced = 0
+        self.support, self.support_at = 1.0, 0
 
     def run(self) -> str:
         """Decode until the end and return how it finished."""
@@ -291,7 +304,10 @@ class _Decoder:
         if self._request.repetition_penalty != 1.0 and self.tokens:
             logits = _penalized(logits, self.tokens, self._request.repetition_penalty)
         if self._matcher is not None:
-            logits = _masked(logits, self._matcher)
+            wanted, logits = logits, _masked(logits, self._matcher)
+            left = float(np.exp(logits - wanted.max()).sum() / np.exp(wanted - wanted.max()).sum())
+            if left < self.support:
+                self.support, self.support_at = left, len(self.tokens)
         token = self._pick(logits)
         if token in self._engine.end_tokens:
             return []

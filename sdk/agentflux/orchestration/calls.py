@@ -4,9 +4,12 @@ import queue
 import threading
 from dataclasses import replace
 
+from agentflux.contracts.prompts import cut
 from agentflux.contracts.tools import ToolCall, ToolResult
 from agentflux.ports import CancelToken, ToolHost, check_cancelled
 
+# Kept in a run's steps and its journal; a prompt shows far less of it.
+MAX_KEPT_CHARS = 100_000
 _POLL_S = 0.05
 
 _Outcome = ToolResult | BaseException
@@ -46,6 +49,6 @@ def call_tool(
 
 
 def clean(result: ToolResult) -> ToolResult:
-    """Replace half characters (lone surrogates), which no tokenizer and no file takes."""
-    text = result.text.encode("utf-8", "replace").decode("utf-8")
+    """Cut what no prompt could hold, and replace half characters, which no tokenizer takes."""
+    text = cut(result.text, MAX_KEPT_CHARS).encode("utf-8", "replace").decode("utf-8")
     return result if text == result.text else replace(result, text=text)

@@ -20,10 +20,11 @@ from agentflux.orchestration.events import (
     CallStarted,
     Event,
 )
+from agentflux.orchestration.fitting import fitted
 from agentflux.orchestration.journal import OUTCOME_UNKNOWN, Journal, Unanswered
 from agentflux.orchestration.results import Budget, RunResult, Stopped
-from agentflux.orchestration.stages import Stages
-from agentflux.ports import CancelToken, StageRecord, ToolHost, check_cancelled
+from agentflux.orchestration.stages import GREEDY, Decision, Stages
+from agentflux.ports import CancelToken, Sampling, StageRecord, ToolHost, check_cancelled
 
 DECLINED = "The user did not approve this call."
 NOT_ALLOWED = "This call is not allowed here."
@@ -37,6 +38,7 @@ class Controls:
     emit: Callable[[Event], None]
     gate: Gate
     budget: Budget
+    sampling: Sampling = GREEDY
     cancel: CancelToken | None = None
     journal: Journal | None = None
 
@@ -51,6 +53,7 @@ class _Run:
     trace: list[StageRecord] = field(default_factory=list[StageRecord])
     started: float = field(default_factory=time.monotonic)
     waited: float = 0.0
+    question: str = ""
 
     @property
     def steps(self) -> tuple[Step, ...]:
@@ -109,29 +112,53 @@ class AgentLoop:
 
     def _answer(self, run: _Run, stopped: Stopped) -> RunResult:
         controls = run.controls
-        answer, record = run.stages.answer(
+        if run.question:
+            controls.emit(AnswerText(text=run.question))
+            return self._ended(run, stopped, run.question)
+        answer, record = fitted(
             run.situation,
-            emit=controls.emit,
-            on_text=lambda text: controls.emit(AnswerText(text=text)),
-            cancel=controls.cancel,
+            lambda situation: run.stages.answer(
+                situation,
+                sampling=controls.sampling,
+                emit=controls.emit,
+                on_text=lambda text: controls.emit(AnswerText(text=text)),
+                cancel=controls.cancel,
+            ),
         )
         run.trace.append(record)
-        if controls.journal is not None:
-            controls.journal.ended(stopped, answer)
+        return self._ended(run, stopped, answer)
+
+    def _ended(self, run: _Run, stopped: Stopped, answer: str) -> RunResult:
+        if run.controls.journal is not None:
+            run.controls.journal.ended(stopped, answer)
         return _result(run, stopped, answer)
 
     def _step(self, run: _Run) -> Stopped | None:
-        controls = run.controls
-        check_cancelled(controls.cancel)
+        check_cancelled(run.controls.cancel)
         run.stages = self._stages()
-        decision = run.stages.decide(run.situation, emit=controls.emit, cancel=controls.cancel)
+        decision = self._decide(run)
         run.trace.extend(decision.stages)
         if decision.call is None:
             return "answered" if run.steps else "abstained"
+        if decision.question:
+            run.question = decision.question
+            return "needs_input"
         if any(step.call == decision.call for step in run.steps):
             return "repeated"
         self._perform(run, decision.call, decision.problem)
         return "arguments" if decision.problem and _failed_twice(run.steps) else None
+
+    def _decide(self, run: _Run) -> Decision:
+        controls = run.controls
+        return fitted(
+            run.situation,
+            lambda situation: run.stages.decide(
+                situation,
+                sampling=controls.sampling,
+                emit=controls.emit,
+                cancel=controls.cancel,
+            ),
+        )
 
     def _perform(self, run: _Run, call: ToolCall, problem: str) -> None:
         tool = _spec(run.stages, call)

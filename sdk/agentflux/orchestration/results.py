@@ -7,7 +7,16 @@ from typing import Any, Literal
 from agentflux.contracts.tools import Step
 from agentflux.ports import StageRecord
 
-Stopped = Literal["answered", "abstained", "repeated", "steps", "seconds", "tokens", "arguments"]
+Stopped = Literal[
+    "answered",
+    "abstained",
+    "needs_input",
+    "repeated",
+    "steps",
+    "seconds",
+    "tokens",
+    "arguments",
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,6 +37,8 @@ class Budget:
 class RunResult:
     """What a run did. `stopped` says why it ended; "answered" and "abstained" are the good ends.
 
+    "needs_input": the request lacks a value that the next call needs; `answer` asks for it. Run
+    again with the reply added to the request, and `steps=result.steps`.
     steps: with those that the run started from. trace: the stages that this process computed.
     """
 

@@ -6,7 +6,7 @@ adapter of that subtask, the output constrained to what is valid.
 
 import json
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import jsonschema
@@ -18,13 +18,26 @@ from agentflux.contracts.prompts import Situation, StagePrompt
 from agentflux.contracts.tools import Catalog, ToolCall, ToolSpec
 from agentflux.errors import SchemaNotSupported
 from agentflux.orchestration.events import Event, StageFinished, StageStarted
-from agentflux.ports import CancelToken, Choosing, Engine, Generation, Segment, StageRecord, Usage
+from agentflux.orchestration.missing import missing_parameter, question
+from agentflux.orchestration.shown import ShownTools
+from agentflux.ports import (
+    CancelToken,
+    Choosing,
+    Engine,
+    Generation,
+    Sampling,
+    Segment,
+    StageRecord,
+    Usage,
+)
 
 MAX_ARGUMENT_TOKENS = 320
 MAX_ANSWER_TOKENS = 96
 # Without it a 135M base model falls into loops on long observations; from 1.1 on it starts to write
 # other digits than the results have.
 ANSWER_REPETITION_PENALTY = 1.05
+
+GREEDY = Sampling()
 
 Emit = Callable[[Event], None]
 
@@ -33,7 +46,8 @@ Emit = Callable[[Event], None]
 class Decision:
     """The next call, or None: no tool serves (or the work is finished).
 
-    problem: why the arguments cannot be used, empty when they can. confidence: the product of the
+    problem: why the arguments cannot be used, empty when they can. question: what the user must
+    be asked first, because the request does not hold it. confidence: the product of the
     probabilities of the choices made.
     """
 
@@ -41,6 +55,7 @@ class Decision:
     confidence: float
     stages: tuple[StageRecord, ...]
     problem: str = ""
+    question: str = ""
 
 
 class Stages:
@@ -49,6 +64,9 @@ class Stages:
     def __init__(self, engine: Engine, manifest: Manifest, catalog: Catalog) -> None:
         self._engine, self._manifest = engine, manifest
         self.catalog = catalog
+        self._shown = ShownTools(
+            manifest.chat, catalog, context_tokens=manifest.runtime.context_tokens
+        )
         self._trained = {(t.tool_set, t.name, t.sha256): t.copied for t in manifest.catalog}
 
     def with_catalog(self, catalog: Catalog) -> "Stages":
@@ -60,12 +78,14 @@ class Stages:
         situation: Situation,
         *,
         required: bool = False,
+        sampling: Sampling = GREEDY,
         emit: Emit,
         cancel: CancelToken | None,
     ) -> Decision:
         """Run the stages of one step. Route is skipped when one tool set is connected.
 
-        required: `none` and `finish` are no candidates; the decision is a call.
+        required: `none` and `finish` are no candidates; the decision is a call. sampling: of the
+        arguments; names are always the most probable ones.
         """
         records: list[StageRecord] = []
         stop = None if required and self.catalog else prompts.stop_label(situation)
@@ -80,18 +100,24 @@ class Stages:
         if tool_set is None or name is None or name == stop:
             return Decision(call=None, confidence=confidence, stages=tuple(records))
         tool = next(t for t in self.catalog[tool_set] if t.name == name)
-        arguments, problem = self._arguments(tool, situation, records, emit, cancel)
-        call = ToolCall(tool_set=tool_set, tool=name, arguments=arguments)
-        return Decision(call=call, confidence=confidence, stages=tuple(records), problem=problem)
+        written = self._arguments(tool, situation, sampling, records, emit, cancel)
+        return Decision(
+            call=ToolCall(tool_set=tool_set, tool=name, arguments=written.arguments),
+            confidence=confidence,
+            stages=tuple(records),
+            problem=written.problem,
+            question=written.question,
+        )
 
     def warm_up(self) -> Usage:
-        """Compute every static prefix once; returns what it took together."""
+        """Compute every static prefix that requests share; returns what it took together."""
         chat, nothing = self._manifest.chat, Situation(request="")
         statics = [prompts.answer_prompt(chat, nothing).static]
-        if len(self.catalog) > 1:
+        if len(self.catalog) > 1 and self._shown.all_sets_fit:
             statics.append(prompts.route_prompt(chat, self.catalog, nothing).static)
         for name, tools in self.catalog.items():
-            statics.append(prompts.select_prompt(chat, name, tools, nothing).static)
+            if self._shown.fits(name):
+                statics.append(prompts.select_prompt(chat, name, tools, nothing).static)
         prefilled, ms = 0, 0.0
         for text in statics:
             request = Generation(segments=(Segment(text=text, keep=True),), max_tokens=1)
@@ -103,6 +129,7 @@ class Stages:
         self,
         situation: Situation,
         *,
+        sampling: Sampling = GREEDY,
         emit: Emit,
         on_text: Callable[[str], None],
         cancel: CancelToken | None,
@@ -114,6 +141,9 @@ class Stages:
             segments=segments(prompt, None),
             max_tokens=MAX_ANSWER_TOKENS,
             repetition_penalty=ANSWER_REPETITION_PENALTY,
+            temperature=sampling.temperature,
+            top_p=sampling.top_p,
+            seed=sampling.seed,
         )
         done = self._engine.generate(request, on_text=on_text, cancel=cancel)
         record = StageRecord(stage="answer", adapter=None, usage=done.usage)
@@ -123,8 +153,9 @@ class Stages:
     def _route(
         self, situation: Situation, stop: str | None, emit: Emit, cancel: CancelToken | None
     ) -> StageRecord:
-        prompt = prompts.route_prompt(self._manifest.chat, self.catalog, situation)
-        candidates = _candidates(self.catalog, stop)
+        sets = self._shown.sets(situation)
+        prompt = prompts.route_prompt(self._manifest.chat, sets, situation)
+        candidates = _candidates(sets, stop)
         adapter = self._manifest.adapter_for("route")
         return self._choose("route", adapter, prompt, candidates, emit, cancel)
 
@@ -137,7 +168,7 @@ class Stages:
         emit: Emit,
         cancel: CancelToken | None,
     ) -> str | None:
-        tools = self.catalog[tool_set]
+        tools = self._shown.tools(tool_set, situation)
         candidates = _candidates((t.name for t in tools), stop)
         if len(candidates) == 1:
             return candidates[0]
@@ -169,6 +200,8 @@ class Stages:
             choice=scores.best,
             probability=scores.probability,
             margin=scores.margin,
+            entropy=scores.entropy,
+            alternatives=scores.alternatives,
             usage=scores.usage,
         )
         emit(StageFinished(record=record))
@@ -185,32 +218,52 @@ class Stages:
         self,
         tool: ToolSpec,
         situation: Situation,
+        sampling: Sampling,
         records: list[StageRecord],
         emit: Emit,
         cancel: CancelToken | None,
-    ) -> tuple[dict[str, Any], str]:
+    ) -> "_Written":
         if not tool.takes_arguments:
-            return {}, ""
+            return _Written()
+        copied = self._copied(tool)
         try:
-            grammar = copying_grammar(tool, self._copied(tool), prompts.shown_texts(situation))
+            grammar = copying_grammar(tool, copied, prompts.shown_texts(situation))
         except SchemaNotSupported as error:
-            return {}, str(error)
+            return _Written(problem=str(error))
         adapter = self._manifest.adapter_for("arguments", tool.tool_set, tool.name)
         name = adapter.name if adapter else None
         emit(StageStarted(stage="arguments", adapter=name))
-        tools = self.catalog[tool.tool_set]
+        tools = self._shown.tools(tool.tool_set, situation)
         prompt = prompts.arguments_prompt(self._manifest.chat, tool, tools, situation)
         request = Generation(
             segments=segments(prompt, adapter),
             max_tokens=MAX_ARGUMENT_TOKENS,
             grammar=grammar,
+            temperature=sampling.temperature,
+            top_p=sampling.top_p,
+            seed=sampling.seed,
         )
         done = self._engine.generate(request, cancel=cancel)
         records.append(StageRecord(stage="arguments", adapter=name, usage=done.usage))
         emit(StageFinished(record=records[-1]))
+        threshold = self._manifest.calibration.min_support
+        lacking = missing_parameter(done, tool, copied, min_support=threshold)
+        if lacking is not None:
+            return _Written(question=question(tool, lacking))
         if done.finish == "length":
-            return {}, f"the arguments did not end within {MAX_ARGUMENT_TOKENS} tokens"
+            return _Written(
+                problem=f"the arguments did not end within {MAX_ARGUMENT_TOKENS} tokens"
+            )
         return _parse(done.text, tool)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Written:
+    """What the argument stage gave: arguments, or why there are none."""
+
+    arguments: dict[str, Any] = field(default_factory=dict[str, Any])
+    problem: str = ""
+    question: str = ""
 
 
 def segments(prompt: StagePrompt, adapter: AdapterEntry | None) -> tuple[Segment, ...]:
@@ -227,19 +280,20 @@ def _candidates(names: Iterable[str], stop: str | None) -> list[str]:
     return [*names] if stop is None else [*names, stop]
 
 
-def _parse(text: str, tool: ToolSpec) -> tuple[dict[str, Any], str]:
+def _parse(text: str, tool: ToolSpec) -> _Written:
     """Read the decoded object and check what a grammar cannot express (`not`, some formats)."""
     try:
         arguments = json.loads(text)
         json.dumps(arguments, ensure_ascii=False, allow_nan=False).encode()
         jsonschema.validate(arguments, dict(tool.input_schema))
     except ValueError as error:
-        return {}, f"the arguments are not JSON: {error}"
+        return _Written(problem=f"the arguments are not JSON: {error}")
     except jsonschema.ValidationError as error:
-        return {}, f"the arguments break the tool's schema: {error.message[:200]}"
+        return _Written(problem=f"the arguments break the tool's schema: {error.message[:200]}")
     except jsonschema.SchemaError as error:
-        return {}, f"the tool's schema is not valid JSON Schema: {error.message[:200]}"
-    return arguments, ""
+        told = f"the tool's schema is not valid JSON Schema: {error.message[:200]}"
+        return _Written(problem=told)
+    return _Written(arguments=arguments)
 
 
 def _product(records: Sequence[StageRecord]) -> float:

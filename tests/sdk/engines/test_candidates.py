@@ -48,12 +48,15 @@ def test_the_winner_and_its_probability_are_exact(seed: int) -> None:
     pool = list(itertools.product(range(1, 5), repeat=3)) + [(1,), (2, 3), (4, 4, 4, 4)]
     sequences = [(*s, END) for s in rng.sample(pool, 14)]
     model = Model(seed)
-    index, probability, margin = best_candidate(Tree(sequences), model)
+    found = best_candidate(Tree(sequences), model)
     wanted = exact(sequences, model)
-    assert index == max(range(len(wanted)), key=wanted.__getitem__)
-    assert math.isclose(probability, max(wanted), rel_tol=1e-4)
-    assert 0 <= margin <= probability
-    assert margin <= probability - sorted(wanted)[-2] + 1e-6
+    assert found.index == max(range(len(wanted)), key=wanted.__getitem__)
+    assert math.isclose(found.probability, max(wanted), rel_tol=1e-4)
+    assert 0 <= found.margin <= found.probability
+    assert found.margin <= found.probability - sorted(wanted)[-2] + 1e-6
+    assert 0 <= found.entropy <= -sum(p * math.log(p) for p in wanted) + 1e-6
+    for index, probability in found.alternatives:
+        assert math.isclose(probability, wanted[index], rel_tol=1e-4)
 
 
 def test_a_shared_beginning_costs_no_pass_of_its_own() -> None:
@@ -66,12 +69,13 @@ def test_a_name_that_begins_another_can_win() -> None:
     sequences = [(3, END), (3, 4, END)]
     for seed in range(20):
         model = Model(seed)
-        index, _, _ = best_candidate(Tree(sequences), model)
+        found = best_candidate(Tree(sequences), model)
         after = model.at((3,))
-        assert index == (0 if after[END] >= after[4] else 1)
+        assert found.index == (0 if after[END] >= after[4] else 1)
 
 
 def test_a_single_candidate_needs_no_pass() -> None:
     model = Model(1)
-    assert best_candidate(Tree([(5, END)]), model) == (0, 1.0, 1.0)
+    found = best_candidate(Tree([(5, END)]), model)
+    assert (found.index, found.probability, found.margin, found.entropy) == (0, 1.0, 1.0, 0.0)
     assert model.passes == 0

@@ -2,13 +2,28 @@
 
 import asyncio
 import json
+import threading
+from dataclasses import replace
+from typing import Any
 
 import pytest
-from sdk.support import CATALOG, FILES, scripted_agent, spec
+from sdk.support import CATALOG, FILES, manifest, scripted_agent, spec
 
-from agentflux import Budget, CallFinished, CancelToken, ToolResult
+from agentflux import (
+    Agent,
+    Budget,
+    CallFinished,
+    CancelToken,
+    ScriptedHost,
+    ToolCall,
+    ToolResult,
+    ToolSpec,
+)
+from agentflux.contracts.bundle import Calibration, CatalogTool
+from agentflux.engines.scripted import ScriptedEngine
 from agentflux.errors import Cancelled, ConfigError, ServerGone
 from agentflux.orchestration.loop import DECLINED, NOT_ALLOWED
+from agentflux.ports import Completion, Generation
 
 READ = ["files", "read", '{"path":"a.txt"}']
 
@@ -138,3 +153,76 @@ def test_the_trace_is_json_with_the_stages_of_the_contract() -> None:
     assert set(data["steps"][0]) == {"tool_set", "tool", "arguments", "observation", "is_error"}
     wanted = {"stage", "adapter", "ms", "prefill_tokens", "reused_tokens", "decoded_tokens"}
     assert all(wanted <= set(stage) for stage in data["trace"])
+
+
+def test_a_value_that_nobody_gave_is_asked_for() -> None:
+    """The grammar left the model almost nothing where it wrote `path`: it is not in the request."""
+    copied = CatalogTool(tool_set="files", name="read", sha256=FILES[0].sha256, copied=("path",))
+    bundle = manifest().model_copy(
+        update={"catalog": (copied,), "calibration": Calibration(min_support=0.1)}
+    )
+    engine = UnsupportedEngine(["files", "read", '{"path":"the"}'])
+    host = ScriptedHost({}, tools=FILES + CATALOG["clock"])
+    result = Agent(engine, bundle, host).run("read the file")
+    assert (result.stopped, host.calls) == ("needs_input", [])
+    assert "path" in result.answer
+
+
+class UnsupportedEngine(ScriptedEngine):
+    """Writes arguments that the model did not want to write."""
+
+    def generate(self, request: Generation, **options: Any) -> Completion:
+        done = super().generate(request, **options)
+        return replace(done, support=0.01, support_at=len('{"path":"'))
+
+
+def test_a_call_in_progress_does_not_hold_up_a_cancelled_run() -> None:
+    cancel, release = CancelToken(), threading.Event()
+
+    def hang(arguments: object) -> str:
+        cancel.cancel()
+        release.wait(30)
+        return "late"
+
+    agent, _ = scripted_agent(READ, {"files.read": hang})
+    with pytest.raises(Cancelled):
+        agent.run("read a.txt", cancel=cancel)
+    release.set()
+
+
+def test_an_approval_can_be_awaited_on_the_callers_loop() -> None:
+    asked: list[str] = []
+
+    async def approve(call: ToolCall, tool: ToolSpec) -> bool:
+        await asyncio.sleep(0)
+        asked.append(call.tool)
+        return True
+
+    agent, host = scripted_agent([*READ, "finish", "ok"], {"files.read": "hi"})
+    result = asyncio.run(agent.arun("read a.txt", approve=approve))
+    assert (asked, len(host.calls), result.stopped) == (["read"], 1, "answered")
+
+
+def test_cancelling_the_task_ends_a_run_that_waits_for_an_approval() -> None:
+    agent, host = scripted_agent(READ, {"files.read": "hi"})
+
+    async def never(call: ToolCall, tool: ToolSpec) -> bool:
+        await asyncio.Event().wait()
+        return True
+
+    async def main() -> None:
+        task = asyncio.create_task(agent.arun("read a.txt", approve=never))
+        await asyncio.sleep(0.2)
+        task.cancel()
+        await task
+
+    with pytest.raises(asyncio.CancelledError):
+        asyncio.run(main())
+    assert host.calls == []
+
+
+def test_an_endless_observation_is_kept_only_in_part() -> None:
+    agent, _ = scripted_agent([*READ, "finish", "ok"], {"files.read": "x" * 50_000_000})
+    result = agent.run("read a.txt")
+    assert len(result.steps[0].observation) < 110_000
+    assert "characters left out" in result.steps[0].observation

@@ -1,0 +1,106 @@
+"""Which tools a stage shows: all of them, while that fits; else those whose words fit best."""
+
+from collections.abc import Callable, Sequence
+from functools import cached_property
+
+from agentflux.contracts import prompts
+from agentflux.contracts.prompts import ChatFormat, Situation
+from agentflux.contracts.tools import Catalog, ToolSpec
+from agentflux.orchestration.retrieval import Retriever
+
+# A cautious guess for tool names and descriptions; the engine counts the real tokens.
+_CHARS_PER_TOKEN = 3
+_FEWEST = 4
+
+
+class ShownTools:
+    """One catalog, cut to what half of the context holds.
+
+    A set that fits is always shown whole: its prompt is the same for every request, so its KV
+    cache is computed once, and no word decides what the selector gets to see.
+    """
+
+    def __init__(self, chat: ChatFormat, catalog: Catalog, *, context_tokens: int) -> None:
+        self._chat, self._catalog = chat, catalog
+        self._limit = context_tokens // 2 * _CHARS_PER_TOKEN
+        self._retrievers: dict[str, Retriever] = {}
+        self._whole: dict[str, bool] = {}
+
+    def fits(self, tool_set: str) -> bool:
+        """Whether the whole set is shown."""
+        if tool_set not in self._whole:
+            self._whole[tool_set] = self._chars(tool_set, self._catalog[tool_set]) <= self._limit
+        return self._whole[tool_set]
+
+    def tools(self, tool_set: str, situation: Situation) -> Sequence[ToolSpec]:
+        """Return the tools of a set that the stages of this situation show."""
+        tools = self._catalog[tool_set]
+        if self.fits(tool_set):
+            return tools
+        if tool_set not in self._retrievers:
+            self._retrievers[tool_set] = Retriever(tools)
+        retriever = self._retrievers[tool_set]
+        return _most(
+            lambda count: retriever.best(_asked(situation), count),
+            lambda shown: self._chars(tool_set, shown) <= self._limit,
+            len(tools),
+        )
+
+    def sets(self, situation: Situation) -> Catalog:
+        """Return the tool sets that the route stage of this situation shows."""
+        if self.all_sets_fit:
+            return self._catalog
+        found = _most(
+            lambda count: self._set_retriever.best(_asked(situation), count),
+            lambda shown: self._route_chars(self._part(shown)) <= self._limit,
+            len(self._catalog),
+        )
+        return self._part(found)
+
+    @cached_property
+    def all_sets_fit(self) -> bool:
+        """Whether the route stage shows every set."""
+        return self._route_chars(self._catalog) <= self._limit
+
+    @cached_property
+    def _set_retriever(self) -> Retriever:
+        """Find a set by its tools: each set stands as one tool described by all of its own."""
+        return Retriever(
+            [
+                ToolSpec(
+                    tool_set=name,
+                    name=name,
+                    description=" ".join(f"{t.name} {t.description}" for t in tools),
+                )
+                for name, tools in self._catalog.items()
+            ]
+        )
+
+    def _part(self, sets: Sequence[ToolSpec]) -> Catalog:
+        return {one.tool_set: self._catalog[one.tool_set] for one in sets}
+
+    def _chars(self, tool_set: str, tools: Sequence[ToolSpec]) -> int:
+        nothing = Situation(request="")
+        return len(prompts.select_prompt(self._chat, tool_set, tools, nothing).static)
+
+    def _route_chars(self, catalog: Catalog) -> int:
+        return len(prompts.route_prompt(self._chat, catalog, Situation(request="")).static)
+
+
+def _most(
+    best: Callable[[int], tuple[ToolSpec, ...]],
+    fits: Callable[[Sequence[ToolSpec]], bool],
+    total: int,
+) -> tuple[ToolSpec, ...]:
+    """Return as many of the best as fit, by halving the count."""
+    low, high = _FEWEST, total
+    while low < high:
+        middle = (low + high + 1) // 2
+        low, high = (middle, high) if fits(best(middle)) else (low, middle - 1)
+    return best(low)
+
+
+def _asked(situation: Situation) -> str:
+    """What the tools are sought by: the request, and how the last result begins."""
+    last = situation.steps[-1].observation.strip()[:200] if situation.steps else ""
+    return f"{situation.request} {last}"
