@@ -4,7 +4,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 DESK := samples/desk_assistant
 
-.PHONY: help setup demo bundle test check lint types train clean
+.PHONY: help setup demo bundle test check lint types train clean soak long
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -27,6 +27,13 @@ bundle: $(READY)  ## Build the sample's bundle; its path is the last line
 test: $(READY)  ## All tests, with the real model and the real servers
 	@$(BIN)/python tests/prepare.py >&2
 	@$(BIN)/python -m pytest
+
+soak: $(READY)  ## 2,000 calls on one agent: memory, speed, 16 conversations at once
+	@$(BIN)/python tests/bench/soak.py $$($(MAKE) -s bundle)
+
+long: $(READY)  ## The long versions of the property, interleaving and fault tests
+	@AGENTFLUX_LONG=1 $(BIN)/python -m pytest tests/sdk/contracts/test_grammar_property.py \
+		tests/export/test_interleavings.py tests/sdk/orchestration/test_faults.py
 
 lint: $(READY)
 	@$(BIN)/ruff format --check .

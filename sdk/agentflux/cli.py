@@ -6,12 +6,13 @@ Exit codes: 0 done, 2 wrong usage, 3 a missing extra, 4 bad input, 5 a check tha
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, Literal, NoReturn
 
 import typer
 
 if TYPE_CHECKING:
     from agentflux.contracts.tools import ToolCall, ToolSpec
+    from agentflux.session import Agent
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -22,6 +23,12 @@ app = typer.Typer(
 )
 
 BundleArgument = Annotated[Path, typer.Argument(help="Folder written by `afx-export build`.")]
+PolicyOption = Annotated[
+    Path | None, typer.Option(help="TOML of calls to allow, deny or ask about.")
+]
+PinsOption = Annotated[
+    Path | None, typer.Option(help="JSON that remembers what each tool looked like.")
+]
 ThreadsOption = Annotated[
     int | None, typer.Option(help="Threads of the model; default: the physical cores.", min=1)
 ]
@@ -41,6 +48,12 @@ def run(
     as_json: Annotated[
         bool, typer.Option("--json", help="Print one JSON object: steps, answer, stopped, trace.")
     ] = False,
+    policy: PolicyOption = None,
+    pins: PinsOption = None,
+    journal: Annotated[
+        Path | None,
+        typer.Option(help="Record the run here; the same file goes on with a run that was killed."),
+    ] = None,
     save_trace: Annotated[Path | None, typer.Option(help="Save the same JSON to a file.")] = None,
     threads: ThreadsOption = None,
 ) -> None:
@@ -56,8 +69,11 @@ def run(
 
     printer = StagePrinter(sys.stderr, stream=None if as_json else sys.stdout)
     approve: Approve = "all" if yes else _ask_on_terminal
-    with open_bundle(bundle, mcp=mcp, approve=approve, threads=threads) as agent:
-        result = agent.run(request, context=context, on_event=printer)
+    with open_bundle(
+        bundle, mcp=mcp, approve=approve, policy=policy, pins=pins, threads=threads
+    ) as agent:
+        _tell_held(agent)
+        result = agent.run(request, context=context, on_event=printer, journal=journal)
     if save_trace is not None:
         save_trace.write_text(result.to_json() + "\n", encoding="utf-8")
     if as_json:
@@ -65,6 +81,36 @@ def run(
     else:
         sys.stdout.write("\n")
         printer.summary(result)
+
+
+@app.command()
+def chat(
+    bundle: BundleArgument,
+    mcp: Annotated[
+        Path | None, typer.Option(help="mcpServers JSON, as desktop MCP clients use it.")
+    ] = None,
+    context: Annotated[str, typer.Option(help="Text shown to the model before each request.")] = "",
+    policy: PolicyOption = None,
+    pins: PinsOption = None,
+    isolated: Annotated[
+        bool, typer.Option("--isolated", help="Run the native runtime in its own process.")
+    ] = False,
+    threads: ThreadsOption = None,
+) -> None:
+    """Talk to the agent on the terminal; every call that does not only read is asked for.
+
+    afx chat desk-bundle --mcp servers.json
+    """
+    from agentflux.conversation import Conversation
+    from agentflux.session import open_bundle
+
+    isolation: Literal["none", "process"] = "process" if isolated else "none"
+    with open_bundle(
+        bundle, mcp=mcp, policy=policy, pins=pins, threads=threads, isolation=isolation
+    ) as agent:
+        _tell_held(agent)
+        agent.warm_up()
+        Conversation(agent, input, sys.stderr, sys.stdout).hold(context=context)
 
 
 @app.command()
@@ -127,6 +173,12 @@ def main() -> NoReturn:
 def _fail(error: Exception, code: int) -> NoReturn:
     sys.stderr.write(f"afx: {error}\n")
     sys.exit(code)
+
+
+def _tell_held(agent: "Agent") -> None:
+    for held in agent.held:
+        name = f"{held.tool.tool_set}.{held.tool.name}"
+        sys.stderr.write(f"held back, changed since {held.since}: {name} (afx chat: /accept)\n")
 
 
 def _ask_on_terminal(call: "ToolCall", spec: "ToolSpec") -> bool:

@@ -5,9 +5,9 @@ from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Literal, Self
 
-from agentflux.contracts.bundle import Manifest, read_manifest
+from agentflux.contracts.bundle import CatalogTool, Manifest, read_manifest
 from agentflux.contracts.prompts import Situation, Turn
 from agentflux.contracts.tools import Catalog, Step, ToolSpec
 from agentflux.errors import JournalError
@@ -24,9 +24,11 @@ from agentflux.orchestration.pins import HeldTool, Pins
 from agentflux.orchestration.policy import Policy
 from agentflux.orchestration.results import Budget, RunResult
 from agentflux.orchestration.stages import GREEDY, Decision, Stages
+from agentflux.orchestration.telemetry import observed
 from agentflux.ports import CancelToken, Completion, Engine, Sampling, ToolHost, Usage
 
 Tools = Iterable[ToolHost | Callable[..., object]]
+Isolation = Literal["none", "process"]
 
 
 class Agent:
@@ -46,7 +48,7 @@ class Agent:
         """Connect the parts. trusted: tool sets that the application wrote itself."""
         self._engine, self._host = engine, host
         self.manifest = manifest
-        self._live = LiveCatalog(host, Pins(manifest.catalog, path=pins))
+        self._live = LiveCatalog(host, Pins(_exported(manifest), path=pins))
         self._current = Stages(engine, manifest, self._live.tools())
         self._loop = AgentLoop(self._stages, host)
         self._trusted, self._policy = trusted, policy
@@ -101,9 +103,9 @@ class Agent:
             AgentFluxError: see `agentflux.orchestration.loop.AgentLoop.run`.
         """
         start = Situation(request=request, context=context, steps=tuple(steps))
-        with _opened(journal) as record:
+        with _opened(journal) as record, observed(self.manifest, on_event or _ignore) as emit:
             controls = Controls(
-                emit=on_event or _ignore,
+                emit=emit,
                 gate=self._gate if approve is None else self._gate_of(approve),
                 budget=budget or Budget(),
                 sampling=sampling,
@@ -251,6 +253,7 @@ def open_bundle(
     policy: str | Path | Mapping[str, Any] | Policy | None = None,
     pins: str | Path | None = None,
     threads: int | None = None,
+    isolation: Isolation = "none",
 ) -> Agent:
     """Open a bundle and connect its tools.
 
@@ -260,7 +263,9 @@ def open_bundle(
     may show it to a person. policy: rules that come before `approve`, as a TOML file or the same as
     a dict; see `agentflux.orchestration.policy`. pins: a JSON file that remembers what each tool
     looked like, so that one that changes between two starts is held back, too (see `Agent.held`).
-    threads: of the model; None takes the physical cores.
+    threads: of the model; None takes the physical cores. isolation: "process" runs the native
+    runtime in a process of its own; a crash or a hang of it raises EngineDied for one request, and
+    another process takes over.
 
     Raises:
         ConfigError: the policy, the pins or the servers' file is wrong.
@@ -280,7 +285,7 @@ def open_bundle(
         hosts.append(McpHost.from_config(mcp))
     host = Hosts(hosts)
     try:
-        engine = open_engine(folder, manifest, threads=threads)
+        engine = open_engine(folder, manifest, threads=threads, isolation=isolation)
         return Agent(
             engine,
             manifest,
@@ -295,8 +300,18 @@ def open_bundle(
         raise
 
 
-def open_engine(folder: Path, manifest: Manifest, *, threads: int | None = None) -> Engine:
+def open_engine(
+    folder: Path,
+    manifest: Manifest,
+    *,
+    threads: int | None = None,
+    isolation: Isolation = "none",
+) -> Engine:
     """Load the engine that serves the bundle. Raises as `open_bundle` does."""
+    if isolation == "process":
+        from agentflux.engines.process import ProcessEngine
+
+        return ProcessEngine(folder, threads=threads)
     from agentflux.engines.ort import OrtEngine  # imports the native runtime
 
     return OrtEngine(folder, manifest, threads=threads)
@@ -308,6 +323,12 @@ def _hosts(tools: Tools) -> list[ToolHost]:
     hosts = [item for item in items if isinstance(item, ToolHost)]
     functions = [item for item in items if not isinstance(item, ToolHost)]
     return [*hosts, LocalTools("functions", functions)] if functions else hosts
+
+
+def _exported(manifest: Manifest) -> list[CatalogTool]:
+    """Return what the adapters of a tool set of their own know; general ones serve any tool."""
+    own = {adapter.tool_set for adapter in manifest.adapters}
+    return [tool for tool in manifest.catalog if tool.tool_set in own]
 
 
 @contextmanager

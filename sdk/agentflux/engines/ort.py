@@ -21,7 +21,7 @@ from agentflux.engines.candidates import Tree, best_candidate
 from agentflux.engines.prefix import Line, Logits, Pair, Placed, PrefixPool
 from agentflux.engines.stop_text import StopText
 from agentflux.engines.turns import Turns
-from agentflux.errors import AdapterNotFound, EngineError, MissingExtra
+from agentflux.errors import AdapterNotFound, Cancelled, EngineError, MissingExtra
 from agentflux.ports import (
     CancelToken,
     Choosing,
@@ -208,10 +208,12 @@ class OrtEngine:
 
     @contextmanager
     def _dropped_on_fault(self, line: Line) -> Generator[None]:
-        """Forget a line whose native state is unknown after an error."""
+        """Forget a line whose native state is unknown: after an error, or Ctrl-C amid a pass."""
         try:
             yield
-        except EngineError:
+        except Cancelled:
+            raise
+        except BaseException:
             self.pool.drop(line)
             raise
 

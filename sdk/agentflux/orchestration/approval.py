@@ -80,6 +80,8 @@ def on_loop(
             try:
                 return future.result(timeout=_POLL_S)
             except NotYet:
+                if future.done():  # just now, or with the function's own TimeoutError
+                    return future.result()
                 if cancel.cancelled:
                     future.cancel()
                     raise Cancelled("the run was cancelled") from None

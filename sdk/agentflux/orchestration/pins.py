@@ -37,12 +37,16 @@ class _File(BaseModel):
 class Pins:
     """What each tool looked like when it was accepted; in memory, and in a file where one is given.
 
+    exported: with more than one entry for a tool, each of them is accepted.
+
     Raises:
         ConfigError: the file is unreadable or not one of ours.
     """
 
     def __init__(self, exported: Iterable[CatalogTool] = (), *, path: Path | None = None) -> None:
-        self._exported = {(tool.tool_set, tool.name): tool.sha256 for tool in exported}
+        self._exported: dict[tuple[str, str], set[str]] = {}
+        for tool in exported:
+            self._exported.setdefault((tool.tool_set, tool.name), set()).add(tool.sha256)
         self._path = path
         self._accepted = dict(_read(path).tools) if path is not None else {}
 
@@ -71,8 +75,8 @@ class Pins:
         accepted = self._accepted.get(_key(tool))
         if accepted is not None:
             return None if accepted == fingerprint(tool) else "acceptance"
-        exported = self._exported.get((tool.tool_set, tool.name), tool.sha256)
-        return None if exported == tool.sha256 else "export"
+        exported = self._exported.get((tool.tool_set, tool.name))
+        return None if exported is None or tool.sha256 in exported else "export"
 
     def _save(self) -> None:
         if self._path is None:

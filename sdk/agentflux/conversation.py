@@ -1,0 +1,124 @@
+"""`afx chat`: a conversation on a terminal, with the stages visible and approvals asked."""
+
+import json
+import signal
+import threading
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
+from typing import TextIO
+
+from agentflux.contracts.tools import Step, ToolCall, ToolSpec
+from agentflux.errors import AgentFluxError, Cancelled
+from agentflux.ports import CancelToken
+from agentflux.report import StagePrinter
+from agentflux.session import Agent
+
+HELP = (
+    "Type a request. /tools lists the tools, /held those that changed, /accept SET TOOL takes one "
+    "of them as it is now, /quit ends. Ctrl-C stops a request."
+)
+_YES = ("y", "yes")
+
+
+class Conversation:
+    """Reads requests from one stream and shows runs on others, until it ends or /quit.
+
+    Each request stands for itself; the reply to a question of the agent belongs to the request
+    that it was asked about.
+    """
+
+    def __init__(
+        self, agent: Agent, read: Callable[[str], str], notes: TextIO, stream: TextIO
+    ) -> None:
+        """Connect it. read: prompts for a line and returns it; raises EOFError at the end."""
+        self._agent, self._read, self._notes = agent, read, notes
+        self._stream = stream
+        self._printer = StagePrinter(notes, stream=stream)
+
+    def hold(self, *, context: str = "") -> None:
+        """Talk until the input ends."""
+        self._note(HELP)
+        asked, steps = "", tuple[Step, ...]()
+        while (line := self._line("> ")) is not None:
+            if line.startswith("/"):
+                if line == "/quit":
+                    return
+                self._command(line.split())
+            elif line:
+                request = f"{asked}\n{line}" if asked else line
+                asked, steps = self._serve(request, steps, context)
+
+    def approve(self, call: ToolCall, tool: ToolSpec) -> bool:
+        """Let what only reads pass; show every other call and ask."""
+        if tool.read_only is True and tool.destructive is not True:
+            return True
+        shown = json.dumps(call.arguments, ensure_ascii=False, indent=2)
+        self._note(f"  {call.tool_set}.{call.tool} wants to run with\n{shown}")
+        answer = self._line("  allow it? [y/N] ")
+        return answer is not None and answer.lower() in _YES
+
+    def _serve(
+        self, request: str, steps: Sequence[Step], context: str
+    ) -> tuple[str, tuple[Step, ...]]:
+        """Run a request; return what a reply to it would go on from."""
+        try:
+            with _stopped_by_ctrl_c() as cancel:
+                result = self._agent.run(
+                    request,
+                    context=context,
+                    steps=steps,
+                    approve=self.approve,
+                    on_event=self._printer,
+                    cancel=cancel,
+                )
+        except Cancelled:
+            self._note("\n  stopped")
+            return "", ()
+        except AgentFluxError as error:
+            self._note(f"\n  {type(error).__name__}: {error}")
+            return "", ()
+        self._stream.write("\n")
+        self._stream.flush()
+        self._printer.summary(result)
+        return (request, result.steps) if result.stopped == "needs_input" else ("", ())
+
+    def _command(self, words: Sequence[str]) -> None:
+        match words:
+            case ["/tools"]:
+                for name, tools in self._agent.catalog.items():
+                    self._note(f"  {name}: {', '.join(tool.name for tool in tools)}")
+            case ["/held"]:
+                for held in self._agent.held:
+                    told = f"{held.tool.tool_set} {held.tool.name}"
+                    self._note(f"  {told}: changed since {held.since}; {held.tool.description}")
+            case ["/accept", tool_set, tool]:
+                try:
+                    self._agent.accept(tool_set, tool)
+                except AgentFluxError as error:
+                    self._note(f"  {error}")
+            case _:
+                self._note(HELP)
+
+    def _line(self, prompt: str) -> str | None:
+        try:
+            return self._read(prompt).strip()
+        except (EOFError, KeyboardInterrupt):
+            return None
+
+    def _note(self, text: str) -> None:
+        self._notes.write(text + "\n")
+        self._notes.flush()
+
+
+@contextmanager
+def _stopped_by_ctrl_c() -> Generator[CancelToken]:
+    """Turn Ctrl-C into a cancellation, so that native code is left between tokens."""
+    cancel = CancelToken()
+    if threading.current_thread() is not threading.main_thread():
+        yield cancel
+        return
+    before = signal.signal(signal.SIGINT, lambda number, frame: cancel.cancel())
+    try:
+        yield cancel
+    finally:
+        signal.signal(signal.SIGINT, before)

@@ -1,0 +1,82 @@
+"""`afx chat` over scripted parts: requests, approvals, commands, and Ctrl-C."""
+
+import io
+import os
+import signal
+from collections.abc import Iterable, Mapping
+
+from sdk.support import CATALOG, FILES, scripted_agent
+
+from agentflux import ScriptedHost, ToolSpec
+from agentflux.conversation import Conversation
+from agentflux.hosts.scripted import Answer
+
+WRITE = ToolSpec(
+    tool_set="files", name="write", input_schema=FILES[0].input_schema, destructive=True
+)
+TOOLS = {**CATALOG, "files": (*FILES, WRITE)}
+WRITING = ["files", "write", '{"path":"a.txt"}', "finish", "Done."]
+
+
+def talk(
+    lines: Iterable[str], script: Iterable[str], answers: Mapping[str, Answer]
+) -> tuple[str, str, ScriptedHost]:
+    """Hold a conversation; return notes, answers and the host."""
+    agent, host = scripted_agent(script, answers, catalog=TOOLS)
+    notes, stream, left = io.StringIO(), io.StringIO(), list(lines)
+
+    def read(prompt: str) -> str:
+        notes.write(prompt)
+        if not left:
+            raise EOFError
+        return left.pop(0)
+
+    Conversation(agent, read, notes, stream).hold()
+    return notes.getvalue(), stream.getvalue(), host
+
+
+def test_a_request_shows_its_stages_and_its_answer() -> None:
+    script = ["files", "read", '{"path":"a.txt"}', "finish", "It says hi."]
+    notes, answer, host = talk(["what is in a.txt?", "/quit"], script, {"files.read": "hi"})
+    assert "route" in notes
+    assert "files.read" in notes
+    assert answer == "It says hi.\n"
+    assert len(host.calls) == 1
+
+
+def test_a_call_that_writes_is_shown_and_asked_for() -> None:
+    notes, _, host = talk(["write it", "y"], WRITING, {"files.write": "ok"})
+    assert '"path": "a.txt"' in notes
+    assert len(host.calls) == 1
+
+
+def test_anything_but_yes_is_a_no() -> None:
+    for reply in ("n", "", "maybe"):
+        _, _, host = talk(["write it", reply], WRITING, {"files.write": "ok"})
+        assert host.calls == []
+
+
+def test_commands_list_the_tools() -> None:
+    notes, _, _ = talk(["/tools", "/held", "/accept files read", "/what"], [], {})
+    assert "files: read, list, roots, write" in notes
+    assert "held back" in notes
+
+
+def test_an_error_ends_the_request_and_not_the_conversation() -> None:
+    notes, answer, _ = talk(["hello", "/tools"], [], {})
+    assert "EngineError" in notes
+    assert "files:" in notes
+    assert answer == ""
+
+
+def test_ctrl_c_stops_the_request_and_not_the_conversation() -> None:
+    def interrupt(arguments: object) -> str:
+        os.kill(os.getpid(), signal.SIGINT)
+        return "hi"
+
+    script = ["files", "read", '{"path":"a.txt"}', "finish", "never"]
+    notes, answer, _ = talk(["read a.txt", "/tools"], script, {"files.read": interrupt})
+    assert "stopped" in notes
+    assert "files:" in notes
+    assert answer == ""
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
