@@ -4,7 +4,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 DESK := samples/desk_assistant
 
-.PHONY: help setup demo bundle test check lint types train clean soak long
+.PHONY: help setup demo bundle test test-optimum fuzz check lint types train clean soak long
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -35,6 +35,14 @@ long: $(READY)  ## The long versions of the property, interleaving and fault tes
 	@AGENTFLUX_LONG=1 $(BIN)/python -m pytest tests/sdk/contracts/test_grammar_property.py \
 		tests/export/test_interleavings.py tests/sdk/orchestration/test_faults.py
 
+test-optimum: $(READY)  ## Architectures that only optimum exports, in an environment of its own
+	@test -x .venv-optimum/bin/python || $(PYTHON) -m venv .venv-optimum >&2
+	@.venv-optimum/bin/python -m pip install -q --disable-pip-version-check 'torch==2.13.0' '.[optimum]' >&2
+	@AGENTFLUX_OPTIMUM_PYTHON=.venv-optimum/bin/python $(BIN)/python -m pytest -q tests/export/test_optimum.py
+
+fuzz: $(READY)  ## 2,000 damaged bundles and adapters: refused with a clear error, or unchanged
+	@AFX_FUZZ_CASES=$${AFX_FUZZ_CASES:-1000} $(BIN)/python -m pytest -q tests/export/fuzz
+
 lint: $(READY)
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
@@ -50,4 +58,4 @@ train: $(READY)  ## Train the sample's adapters again (about an hour on two core
 	@$(BIN)/python $(DESK)/train.py
 
 clean:  ## Remove the environment and build leftovers (the cache folder stays)
-	rm -rf .venv dist build
+	rm -rf .venv .venv-optimum dist build

@@ -2,14 +2,15 @@
 """Tiny random-weight models and adapters, with a byte-level tokenizer of their own."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+import transformers
 from safetensors.numpy import save_file
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-from transformers import LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCausalLM
 
 from agentflux.contracts.cards import AdapterCard, write_card
 
@@ -22,17 +23,66 @@ CHATML = (
     "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
 )
 ALL = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
-_IN = {"down_proj": WIDE}
-_OUT = {
-    "k_proj": HIDDEN * KV_HEADS // HEADS,
-    "v_proj": HIDDEN * KV_HEADS // HEADS,
-    "gate_proj": WIDE,
-    "up_proj": WIDE,
+_KV = HIDDEN * KV_HEADS // HEADS
+_LINEAR = {
+    "self_attn.q_proj": (HIDDEN, HIDDEN),
+    "self_attn.k_proj": (_KV, HIDDEN),
+    "self_attn.v_proj": (_KV, HIDDEN),
+    "self_attn.o_proj": (HIDDEN, HIDDEN),
+    "mlp.gate_proj": (WIDE, HIDDEN),
+    "mlp.up_proj": (WIDE, HIDDEN),
+    "mlp.down_proj": (HIDDEN, WIDE),
+}
+
+
+def llama_shapes() -> dict[str, tuple[int, int]]:
+    """Return (out_features, in_features) of the tiny Llama's linear layers."""
+    layers = range(LAYERS)
+    return {f"model.layers.{i}.{name}": size for i in layers for name, size in _LINEAR.items()}
+
+
+_GRANITE = {
+    "embedding_multiplier": 2.0,
+    "residual_multiplier": 0.5,
+    "attention_multiplier": 0.2,
+    "logits_scaling": 2.0,
+}
+# Windows and head widths that differ from what the hidden size gives, so that a mix-up shows.
+_WINDOW = {"sliding_window": 32, "query_pre_attn_scalar": 24, "head_dim": 32}
+# Name: the classes' common start, how the configuration's name goes on, and its own fields.
+ARCHITECTURES: dict[str, tuple[str, str, dict[str, Any]]] = {
+    "llama": ("Llama", "Config", {}),
+    "qwen2": ("Qwen2", "Config", {}),
+    "qwen3": ("Qwen3", "Config", {"head_dim": 32}),
+    "gemma3": (
+        "Gemma3",
+        "TextConfig",
+        {**_WINDOW, "layer_types": ["sliding_attention", "full_attention"]},
+    ),
+    "phi3": ("Phi3", "Config", {"original_max_position_embeddings": 2048}),
+    "smollm3": ("SmolLM3", "Config", {"no_rope_layers": [1, 0]}),
+    "granite": ("Granite", "Config", _GRANITE),
+    "granite4": (
+        "GraniteMoeHybrid",
+        "Config",
+        {
+            **_GRANITE,
+            "layer_types": ["attention"] * LAYERS,
+            "shared_intermediate_size": WIDE,
+            "num_local_experts": 0,
+            "num_experts_per_tok": 0,
+            "position_embedding_type": "rope",
+        },
+    ),
+}
+# Not made by the model builder.
+_OTHERS: dict[str, tuple[str, str, dict[str, Any]]] = {
+    "stablelm": ("StableLm", "Config", {"use_qkv_bias": True, "tie_word_embeddings": False})
 }
 
 
 def save_model(folder: Path, *, architecture: str = "llama", seed: int = 0) -> Path:
-    """Write a two-layer model as a Hugging Face folder."""
+    """Write a two-layer model as a Hugging Face folder. Biases are random, too."""
     torch.manual_seed(seed)
     shape: dict[str, Any] = {
         "hidden_size": HIDDEN,
@@ -48,10 +98,12 @@ def save_model(folder: Path, *, architecture: str = "llama", seed: int = 0) -> P
         "tie_word_embeddings": True,
         "initializer_range": 0.2,
     }
-    if architecture == "qwen2":
-        model: Any = Qwen2ForCausalLM(Qwen2Config(**shape))
-    else:
-        model = LlamaForCausalLM(LlamaConfig(**shape))
+    start, end, own = {**ARCHITECTURES, **_OTHERS}[architecture]
+    config = getattr(transformers, start + end)(**{**shape, **own})
+    model: Any = getattr(transformers, f"{start}ForCausalLM")(config)
+    for name, weight in model.named_parameters():
+        if name.endswith("bias"):
+            torch.nn.init.normal_(weight, std=0.2)
     model.save_pretrained(folder)
     save_tokenizer(folder)
     return folder
@@ -84,20 +136,23 @@ def save_adapter(
     ranks: dict[str, int] | None = None,
     rank: int = 4,
     seed: int = 0,
+    shapes: Mapping[str, tuple[int, int]] | None = None,
     **config: object,
 ) -> Path:
-    """Write a random PEFT LoRA folder; `config` overrides fields of adapter_config.json."""
+    """Write a random PEFT LoRA folder; `config` overrides fields of adapter_config.json.
+
+    shapes: module path to (out_features, in_features); by default the tiny Llama's.
+    """
     random = np.random.default_rng(seed)
     tensors: dict[str, np.ndarray[Any, np.dtype[np.float32]]] = {}
-    for layer in range(LAYERS):
-        for target in targets:
-            block = "mlp" if target in ("gate_proj", "up_proj", "down_proj") else "self_attn"
-            key = f"base_model.model.model.layers.{layer}.{block}.{target}"
+    for module, (out_features, in_features) in (shapes or llama_shapes()).items():
+        target = module.rpartition(".")[2]
+        if target in targets:
             r = (ranks or {}).get(target, rank)
-            a = random.normal(0, 0.3, (r, _IN.get(target, HIDDEN)))
-            b = random.normal(0, 0.3, (_OUT.get(target, HIDDEN), r))
-            tensors[f"{key}.lora_A.weight"] = a.astype(np.float32)
-            tensors[f"{key}.lora_B.weight"] = b.astype(np.float32)
+            a = random.normal(0, 0.3, (r, in_features))
+            b = random.normal(0, 0.3, (out_features, r))
+            tensors[f"base_model.model.{module}.lora_A.weight"] = a.astype(np.float32)
+            tensors[f"base_model.model.{module}.lora_B.weight"] = b.astype(np.float32)
     full = {
         "peft_type": "LORA",
         "task_type": "CAUSAL_LM",

@@ -28,19 +28,32 @@ _KEY = re.compile(r"(?P<module>.+)\.lora_(?P<side>[AB])\.weight")
 _PLAIN_INIT = {True, False, None, "gaussian", "orthogonal", "eva"}
 _FORBIDDEN = {
     "use_dora": "DoRA scales the base weights as well; train it with use_dora=False",
-    "modules_to_save": "modules_to_save replaces whole base layers; export can only add LoRA",
+    "modules_to_save": "modules_to_save replaces base layers ({value}); export can only add LoRA",
     "lora_bias": "lora_bias adds a bias that the graph has no input for",
     "use_qalora": "QALoRA pools the inputs before A",
     "use_bdlora": "BD-LoRA lays A and B out in blocks",
     "layer_replication": "layer_replication changes the base model's layers",
     "target_parameters": "target_parameters adapts raw parameters, not linear layers",
     "trainable_token_indices": "trainable_token_indices changes the embedding",
-    "alora_invocation_tokens": "the activation boundary comes from the card here, not from tokens",
     "arrow_config": "Arrow routes among adapters at run time",
     "monteclora_config": "MonteCLoRA samples its weights at run time",
     "velora_config": "VeLoRA changes the projection",
     "kasa_config": "KaSA truncates the base weights by SVD",
 }
+# Fields that do not change what the saved matrices mean. A field that is in neither list is of a
+# newer PEFT, and refused.
+_KNOWN = {
+    *("peft_type", "bias", "init_lora_weights", "r", "lora_alpha", "rank_pattern", "alpha_pattern"),
+    *("use_rslora", "alora_invocation_tokens", "target_modules", "exclude_modules", "lora_dropout"),
+    *("fan_in_fan_out", "layers_to_transform", "layers_pattern", "megatron_config", "task_type"),
+    *("megatron_core", "loftq_config", "eva_config", "corda_config", "lora_ga_config", "revision"),
+    *("qalora_group_size", "runtime_config", "ensure_weight_tying", "auto_mapping", "peft_version"),
+    *("base_model_name_or_path", "inference_mode"),
+}
+_MAX_CONFIG_BYTES = 1_000_000
+_HUGE = 1e300
+# A pattern with more, or with a repeated group, can take exponential time on a module's path.
+_MAX_REPETITIONS = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,12 +66,16 @@ class LoraPair:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Adapter:
-    """A LoRA adapter: module path (`model.layers.0.self_attn.q_proj`) to its matrices."""
+    """A LoRA adapter: module path (`model.layers.0.self_attn.q_proj`) to its matrices.
+
+    invocation_tokens: of an activated LoRA, the tokens from whose last occurrence on it is active.
+    """
 
     name: str
     folder: Path
     pairs: Mapping[str, LoraPair]
     weights_sha256: str
+    invocation_tokens: tuple[int, ...] = ()
 
     @property
     def rank(self) -> int:
@@ -106,12 +123,21 @@ def read_adapter(folder: Path, name: str, shapes: Mapping[str, tuple[int, int]])
         pairs[module] = _pair(name, module, sides, shapes[module], config)
     if not pairs:
         raise AdapterRefused(name, f"{WEIGHTS} holds no LoRA matrices")
-    return Adapter(name=name, folder=folder, pairs=pairs, weights_sha256=weights_sha256(folder))
+    return Adapter(
+        name=name,
+        folder=folder,
+        pairs=pairs,
+        weights_sha256=weights_sha256(folder),
+        invocation_tokens=tuple(config.get("alora_invocation_tokens") or ()),
+    )
 
 
 def _config(folder: Path, name: str) -> dict[str, Any]:
+    path = folder / CONFIG
     try:
-        config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+        if path.stat().st_size > _MAX_CONFIG_BYTES:
+            raise AdapterRefused(name, f"{CONFIG} is larger than {_MAX_CONFIG_BYTES} bytes")
+        config = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise AdapterRefused(name, f"{CONFIG} is unreadable: {error}") from error
     if not isinstance(config, dict):
@@ -127,7 +153,9 @@ def _check_config(config: Mapping[str, Any], name: str) -> None:
         raise AdapterRefused(name, f"bias is {bias!r}; only 'none' can be exported")
     for key, reason in _FORBIDDEN.items():
         if config.get(key):
-            raise AdapterRefused(name, reason)
+            raise AdapterRefused(name, reason.format(value=config[key]))
+    if unknown := sorted(k for k, v in config.items() if v and {k}.isdisjoint(_KNOWN)):
+        raise AdapterRefused(name, f"{CONFIG} has {unknown[0]!r}, which this version does not know")
     init = config.get("init_lora_weights", True)
     if not isinstance(init, str | bool | None) or init not in _PLAIN_INIT:
         raise AdapterRefused(
@@ -135,17 +163,32 @@ def _check_config(config: Mapping[str, Any], name: str) -> None:
             f"init_lora_weights is {init!r}, which changes the base weights; "
             "save it with PEFT's path_initial_model_for_weight_conversion",
         )
-    for key in ("r", "lora_alpha"):
-        if not _is_number(config.get(key)) or config[key] <= 0:
-            raise AdapterRefused(name, f"{key} must be a positive number, not {config.get(key)!r}")
-    for key in ("rank_pattern", "alpha_pattern"):
+    _check_numbers(config, name)
+
+
+def _check_numbers(config: Mapping[str, Any], name: str) -> None:
+    for key, whole in (("r", True), ("lora_alpha", False)):
+        if not _is_positive(config.get(key), whole=whole):
+            kind = "whole" if whole else "positive"
+            raise AdapterRefused(name, f"{key} must be a {kind} number, not {config.get(key)!r}")
+    for key, whole in (("rank_pattern", True), ("alpha_pattern", False)):
         pattern = config.get(key) or {}
-        if not isinstance(pattern, dict) or not all(_is_number(v) for v in pattern.values()):
-            raise AdapterRefused(name, f"{key} must map module patterns to numbers")
+        if not isinstance(pattern, dict) or not all(
+            _is_positive(value, whole=whole) for value in pattern.values()
+        ):
+            raise AdapterRefused(name, f"{key} must map module patterns to positive numbers")
+    if not isinstance(config.get("use_rslora"), bool | None):
+        raise AdapterRefused(name, "use_rslora must be true or false")
+    tokens = config.get("alora_invocation_tokens") or []
+    if not isinstance(tokens, list) or not all(type(t) is int and t >= 0 for t in tokens):
+        raise AdapterRefused(name, "alora_invocation_tokens must be a list of token ids")
 
 
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+def _is_positive(value: object, *, whole: bool) -> bool:
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return False
+    # The comparison is exact for whole numbers of any size; NaN fails it, and so does infinity.
+    return 0 < value < _HUGE and (not whole or value == int(value))
 
 
 def _matrices(folder: Path, name: str) -> dict[str, dict[str, FloatArray]]:
@@ -176,7 +219,10 @@ def _matrices(folder: Path, name: str) -> dict[str, dict[str, FloatArray]]:
         array = tensor.float().numpy()
         if not np.isfinite(array).all():
             raise AdapterRefused(name, f"tensor {key!r} holds NaN or infinity")
-        grouped.setdefault(match["module"], {})[match["side"]] = array
+        sides = grouped.setdefault(match["module"], {})
+        if match["side"] in sides:
+            raise AdapterRefused(name, f"{match['module']!r} has two lora_{match['side']}")
+        sides[match["side"]] = array
     return grouped
 
 
@@ -189,19 +235,17 @@ def _pair(
 ) -> LoraPair:
     rank = int(_pattern_value(config.get("rank_pattern"), module, config["r"], name))
     alpha = float(_pattern_value(config.get("alpha_pattern"), module, config["lora_alpha"], name))
-    if rank <= 0:
-        raise AdapterRefused(name, f"module {module!r} has rank {rank}")
     out_features, in_features = shape
     for side, wanted in (("A", (rank, in_features)), ("B", (out_features, rank))):
         found = sides[side].shape if side in sides else None
         if found != wanted:
             raise AdapterRefused(name, f"module {module!r}: lora_{side} is {found}, not {wanted}")
-    return LoraPair(
-        a=sides["A"],
-        b=fold_scale(
-            sides["B"], rank=rank, alpha=alpha, rank_stabilized=bool(config.get("use_rslora"))
-        ),
-    )
+    stabilized = bool(config.get("use_rslora"))
+    with np.errstate(over="ignore", invalid="ignore"):
+        b = fold_scale(sides["B"], rank=rank, alpha=alpha, rank_stabilized=stabilized)
+    if not np.isfinite(b).all():
+        raise AdapterRefused(name, f"module {module!r}: lora_B overflows when scaled by alpha")
+    return LoraPair(a=sides["A"], b=b)
 
 
 def fold_scale(b: FloatArray, *, rank: int, alpha: float, rank_stabilized: bool) -> FloatArray:
@@ -218,6 +262,9 @@ def _pattern_value(pattern: object, module: str, default: float, name: str) -> f
     """Look a module up as PEFT does: the first key that matches the end of its path."""
     items = pattern.items() if isinstance(pattern, dict) else ()
     for key, value in items:
+        repetitions = len(re.findall(r"[*+{]", key))
+        if repetitions > _MAX_REPETITIONS or re.search(r"\)[*+?{]", key):
+            raise AdapterRefused(name, f"pattern {key!r} repeats too much to be matched safely")
         try:
             if re.match(rf"(.*\.)?({key})$", module):
                 return float(value)

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -11,8 +12,10 @@ from pathlib import Path
 import onnx
 
 from afx_export.console import say
-from afx_export.errors import BuilderFailed, DiskFull
+from afx_export.errors import ArchitectureUnknown, BuilderFailed, DiskFull
 from afx_export.files import new_folder, require_space
+from afx_export.hf import linear_shapes, read_json
+from afx_export.optimum_graph import optimum_graph
 from afx_export.quiet import offline_environment
 from afx_export.sources import Model
 from afx_profiles import Profile
@@ -21,6 +24,9 @@ from agentflux.contracts.cache import cache_folder
 from agentflux.errors import MissingExtra
 
 _VERSIONED = ("onnxruntime-genai", "onnxruntime", "onnx-ir", "transformers")
+_SCRATCH = "builder-scratch"
+_UNKNOWN = re.compile(r"NotImplementedError: The .* model is not currently supported")
+_PACKED_MLP = (".mlp.gate_up_proj", ".shared_mlp.input_linear")
 _BITS = {"int4": 4, "int8": 8}
 _BYTES_PER_FP32 = {"fp32": 1.3, "fp16": 0.7, "bf16": 0.7, "int8": 0.6, "int4": 0.5}
 
@@ -30,8 +36,11 @@ def base_graph(model: Model, weights: str, profile: Profile) -> Path:
 
     weights: the model's `weights_sha256`.
 
+    An architecture that the builder lacks is exported by optimum.
+
     Raises:
         BuilderFailed: the builder failed, or did not follow an option of the profile.
+        OptimumMissing: the architecture needs optimum, which is not set up.
         DiskFull: no space for the graph.
     """
     folder = cache_folder() / "graphs" / f"{profile.precision}-{_key(model, weights, profile)}"
@@ -42,7 +51,10 @@ def base_graph(model: Model, weights: str, profile: Profile) -> Path:
     require_space("base graph", folder, int(2 * _BYTES_PER_FP32[profile.precision] * size))
     say(f"building the {profile.precision} base graph of {model.id} (kept for next time)")
     with new_folder(folder) as out:
-        _run_builder(model.folder, out, profile)
+        try:
+            _run_builder(model.folder, out, profile, builder_options(model, profile))
+        except ArchitectureUnknown:
+            optimum_graph(model.folder, out, profile)
         check_options(out, profile)
     return folder
 
@@ -55,10 +67,38 @@ def _key(model: Model, weights: str, profile: Profile) -> str:
         "files": {p.name: sha256_file(p) for p in small},
         "precision": profile.precision,
         "provider": profile.builder.execution_provider,
-        "options": profile.builder.arguments(),
+        "options": builder_options(model, profile),
         "versions": {name: _version(name) for name in _VERSIONED},
     }
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:24]
+
+
+def builder_options(model: Model, profile: Profile) -> dict[str, str]:
+    """Return the builder's extra options: the profile's, and what the model itself asks for.
+
+    - gate and up stay one product where the model has them so (Phi-3, Phi-4, Granite 4): an
+      adapter of such a model adapts both as one module;
+    - layers with a sliding window keep all KV: from a buffer of the window's length the runtime
+      could not rewind to an earlier stage.
+    """
+    options: dict[str, str] = {}
+    if any(name.endswith(_PACKED_MLP) for name in linear_shapes(model.folder)):
+        options["fuse_mlp_gate_up"] = "true"
+    config = read_json(model.folder / "config.json")
+    if {**config, **config.get("text_config", {})}.get("sliding_window"):
+        options["windowed_kv_cache"] = "false"
+    return options | profile.builder.arguments()
+
+
+def builder_arguments(
+    source: Path, out: Path, profile: Profile, options: dict[str, str]
+) -> list[str]:
+    """Spell a build as arguments of `afx_export.model_builder`."""
+    arguments = ["-i", str(source), "-o", str(out), "-c", str(out / _SCRATCH)]
+    arguments += ["-p", profile.precision, "-e", profile.builder.execution_provider]
+    if options:
+        arguments += ["--extra_options", *(f"{key}={value}" for key, value in options.items())]
+    return arguments
 
 
 def _version(package: str) -> str:
@@ -68,25 +108,23 @@ def _version(package: str) -> str:
         return ""
 
 
-def _run_builder(source: Path, out: Path, profile: Profile) -> None:
+def _run_builder(source: Path, out: Path, profile: Profile, options: dict[str, str]) -> None:
     """Run the builder in a process of its own: it prints a lot, from native code too."""
     if not _version("onnxruntime-genai"):
         raise MissingExtra("onnxruntime_genai", extra="export")
-    scratch = out / "builder-scratch"
-    command = [sys.executable, "-m", "onnxruntime_genai.models.builder", "-i", str(source)]
-    command += ["-o", str(out), "-c", str(scratch), "-p", profile.precision]
-    command += ["-e", profile.builder.execution_provider]
-    if options := profile.builder.arguments():
-        command += ["--extra_options", *(f"{key}={value}" for key, value in options.items())]
+    command = [sys.executable, "-m", "afx_export.model_builder"]
+    command += builder_arguments(source, out, profile, options)
     done = subprocess.run(
         command, env=offline_environment(), capture_output=True, encoding="utf-8", errors="replace"
     )
-    shutil.rmtree(scratch, ignore_errors=True)
+    shutil.rmtree(out / _SCRATCH, ignore_errors=True)
     if done.returncode == 0 and (out / "model.onnx").is_file():
         return
     if "No space left on device" in done.stderr:
         raise DiskFull("base graph", folder=str(out.parent))
     lines = [line for line in (done.stderr or done.stdout).strip().splitlines() if line.strip()]
+    if lines and _UNKNOWN.search(lines[-1]):
+        raise ArchitectureUnknown(lines[-1])
     reason = lines[-1][:300] if lines else f"exit status {done.returncode}"
     msg = f"the model builder failed for profile {profile.name!r}: {reason}"
     raise BuilderFailed(msg)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
 
+from afx_export.activation import activation_boundary
 from afx_export.adapters import find_adapters, read_adapter
 from afx_export.base_graph import base_graph
 from afx_export.bundle import (
@@ -16,6 +17,7 @@ from afx_export.bundle import (
     write_genai_config,
     write_graph,
 )
+from afx_export.certificate import tokenizer_of
 from afx_export.certify import Subject, certify
 from afx_export.chat import read_chat
 from afx_export.console import say
@@ -115,6 +117,7 @@ def _subject(model: Model, weights: str, placed: tuple[Placed, ...]) -> Subject:
     chat, end_token_ids = read_chat(model.folder)
     shapes = linear_shapes(model.folder)
     adapters = tuple(read_adapter(one.folder, one.name, shapes) for one in placed)
+    encode = tokenizer_of(model.folder)
     return Subject(
         model=model,
         weights=weights,
@@ -123,7 +126,11 @@ def _subject(model: Model, weights: str, placed: tuple[Placed, ...]) -> Subject:
         end_token_ids=end_token_ids,
         adapters=adapters,
         entries=tuple(
-            one.entry(adapter, adapter_file(one.name))
+            one.entry(
+                adapter,
+                adapter_file(one.name),
+                activation_boundary(one, adapter, chat, encode),
+            )
             for one, adapter in zip(placed, adapters, strict=True)
         ),
     )

@@ -27,8 +27,8 @@ _TALK = (
 def read_chat(folder: Path) -> tuple[ChatFormat, tuple[int, ...]]:
     """Derive the turn markers and the ids of the tokens that end a turn.
 
-    A system turn is always given when rendering, so a template's own default system message (as
-    SmolLM2 has one) never enters the markers.
+    They are read off a talk without system turn, where no template's own system message (SmolLM2
+    has one, SmolLM3's holds today's date) can enter them.
 
     Raises:
         ChatTemplateRefused: the model has no template, or it is not one marker pair a turn.
@@ -37,25 +37,44 @@ def read_chat(folder: Path) -> tuple[ChatFormat, tuple[int, ...]]:
     if not tokenizer.chat_template:
         raise ChatTemplateRefused(f"{folder}: the tokenizer has no chat template")
     specials = _special_tokens(folder)
-    talk = _render(tokenizer, _TALK, generate=True)
-    before, after_system, after_user, after_reply, tail = _between(talk)
-    end = _render(tokenizer, _TALK[:3], generate=False).rpartition(_REPLY)[2]
-    close = _common([end, after_system, after_user, after_reply, tail], specials)
-    user_open = after_system.removeprefix(close)
-    bos = str(tokenizer.bos_token or "")
+    talk = _render(tokenizer, _TALK[1:], generate=True)
+    before, after_user, after_reply, tail = _between(talk)
+    end = _render(tokenizer, _TALK[1:3], generate=False).rpartition(_REPLY)[2]
+    close = _common([end, after_user, after_reply, tail], specials)
+    bos, user_open = str(tokenizer.bos_token or ""), after_reply.removeprefix(close)
     begin = bos if before.startswith(bos) and not user_open.startswith(bos) else ""
     chat = ChatFormat(
         begin=begin,
-        system_open=before.removeprefix(begin),
+        system_open=_system_open(tokenizer, begin, user_open, close),
         user_open=user_open,
         assistant_open=tail.removeprefix(close),
         close=close,
         end_token=_first_special(close, specials, folder),
         control_tokens=_control_tokens(talk + end, tokenizer, specials),
     )
-    if after_reply != close + chat.user_open or not chat.assistant_open:
+    if not before.endswith(user_open) or not user_open or not chat.assistant_open:
         raise ChatTemplateRefused(f"{folder}: turns of the chat template are not alike")
     return chat, _end_ids(folder, chat, specials)
+
+
+def _system_open(
+    tokenizer: "PreTrainedTokenizerBase", begin: str, user_open: str, close: str
+) -> str:
+    """Return what opens a system turn.
+
+    Where the template puts more around the text (SmolLM3), the opening that a user's turn has,
+    with the role exchanged. Where it has no such turn (Gemma), a user's turn serves as one.
+    """
+    try:
+        talk = _render(tokenizer, _TALK, generate=True)
+    except ChatTemplateRefused:
+        return user_open
+    before, _, after = talk.partition(_SYSTEM)
+    opening = before.removeprefix(begin)
+    if after.startswith(f"{close}{user_open}{_USER}") and opening:
+        return opening
+    exchanged = user_open.replace("user", "system", 1)
+    return exchanged if exchanged != user_open and opening.startswith(exchanged) else user_open
 
 
 def _tokenizer(folder: Path) -> "PreTrainedTokenizerBase":
@@ -77,17 +96,17 @@ def _render(
             list(talk), tokenize=False, add_generation_prompt=generate
         )
     except (TemplateError, ValueError, TypeError) as error:
-        msg = f"the chat template does not take a system, user and assistant turn: {error}"
+        msg = f"the chat template does not take a user and an assistant turn: {error}"
         raise ChatTemplateRefused(msg) from error
     return str(text)
 
 
-def _between(talk: str) -> tuple[str, str, str, str, str]:
-    parts = re.split("|".join((_SYSTEM, _USER, _REPLY, _AGAIN)), talk)
-    if len(parts) != 5:
+def _between(talk: str) -> tuple[str, str, str, str]:
+    parts = re.split("|".join((_USER, _REPLY, _AGAIN)), talk)
+    if len(parts) != 4:
         msg = "the chat template drops or repeats a message"
         raise ChatTemplateRefused(msg)
-    return parts[0], parts[1], parts[2], parts[3], parts[4]
+    return parts[0], parts[1], parts[2], parts[3]
 
 
 def _special_tokens(folder: Path) -> dict[str, int]:

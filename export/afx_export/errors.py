@@ -12,15 +12,18 @@ AgentFluxError
     ├── AdapterRefused         an adapter cannot be exported faithfully; `reason` says why
     ├── ChatTemplateRefused    the chat template is not a sequence of turns
     ├── BuilderFailed          the model builder failed or ignored an option
+    │   └── ArchitectureUnknown   it does not know the model's architecture
     ├── TargetNotFound         an adapter's module has no projection in the graph
     ├── OutputRefused          the output folder holds something that is not a bundle
     └── CertificateFailed      the bundle does not compute what transformers + PEFT compute
+MissingExtra
+└── OptimumMissing         an architecture needs optimum, in an environment of its own
 ```
 """
 
 from collections.abc import Iterable
 
-from agentflux.errors import AgentFluxError
+from agentflux.errors import AgentFluxError, MissingExtra
 
 
 class ExportError(AgentFluxError):
@@ -90,6 +93,24 @@ class ChatTemplateRefused(ExportError):
 
 class BuilderFailed(ExportError):
     """The model builder failed or ignored an option."""
+
+
+class ArchitectureUnknown(BuilderFailed):
+    """The model builder does not know the model's architecture."""
+
+
+class OptimumMissing(MissingExtra):
+    """An architecture needs optimum, which is installed alone in an environment of its own."""
+
+    def __init__(self, architecture: str, *, variable: str, why: str = "") -> None:
+        super().__init__("optimum", extra="optimum")
+        self.architecture, self.why = architecture, why
+        self.args = (
+            f"the model builder has no {architecture}, and optimum, which may have it, "
+            + (f"cannot be used: {why}. " if why else "is not set up. ")
+            + "It needs an environment of its own: python -m venv optimum && optimum/bin/pip "
+            f"install 'agentflux-edge[optimum]'; then set {variable}=optimum/bin/python",
+        )
 
 
 class TargetNotFound(ExportError):

@@ -9,6 +9,8 @@ from typing import Any
 
 from afx_export.errors import CorruptModel
 
+_BROKEN = (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Architecture:
@@ -80,6 +82,6 @@ def linear_shapes(folder: Path) -> Mapping[str, tuple[int, int]]:
                 module, _, leaf = key.rpartition(".")
                 if leaf == "weight" and ".layers." in module and len(info["shape"]) == 2:
                     shapes[module] = (int(info["shape"][0]), int(info["shape"][1]))
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, struct.error) as error:
+        except (*_BROKEN, struct.error) as error:
             raise CorruptModel(str(folder), f"{path.name} is damaged: {error}") from error
     return shapes

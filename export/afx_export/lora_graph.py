@@ -27,8 +27,14 @@ from onnx import TensorProto, helper, numpy_helper
 from afx_export.adapters import Adapter, FloatArray, LoraPair
 from afx_export.errors import AdapterRefused, BuilderFailed, TargetNotFound
 
-_SITE = re.compile(r"/model/layers\.(\d+)/(attn|mlp)/(\w+_proj)/MatMul(_Q[248])?")
+_SITE = re.compile(r"/model/layers\.(\d+)/(?:self_)?(attn|mlp)/(\w+_proj|fc[12])/MatMul(_Q[248])?")
 _BLOCKS = {"attn": "self_attn", "mlp": "mlp"}
+# Where a model's own name of a layer is not the builder's.
+_OTHER_NAMES = {
+    "o_proj": ("self_attn.dense", "self_attn.out_proj"),
+    "gate_up_proj": ("shared_mlp.input_linear",),
+    "down_proj": ("shared_mlp.output_linear",),
+}
 _PACKED = {"qkv_proj": ("q_proj", "k_proj", "v_proj"), "gate_up_proj": ("gate_proj", "up_proj")}
 _FLOATS: dict[int, np.dtype[Any]] = {
     TensorProto.FLOAT: np.dtype(np.float32),
@@ -75,7 +81,7 @@ def find_sites(graph: onnx.GraphProto, shapes: Mapping[str, tuple[int, int]]) ->
         if match is None or node.op_type not in ("MatMul", "MatMulNBits"):
             continue
         layer, block, projection = match[1], match[2], match[3]
-        modules = _modules(f"model.layers.{layer}.{_BLOCKS[block]}", projection, shapes)
+        modules = _modules(f"model.layers.{layer}", _BLOCKS[block], projection, shapes)
         if not modules:
             continue
         site = Site(
@@ -92,13 +98,13 @@ def find_sites(graph: onnx.GraphProto, shapes: Mapping[str, tuple[int, int]]) ->
 
 
 def _modules(
-    parent: str, projection: str, shapes: Mapping[str, tuple[int, int]]
+    layer: str, block: str, projection: str, shapes: Mapping[str, tuple[int, int]]
 ) -> tuple[tuple[str, int], ...]:
     """Return the model's own module, or the parts that the builder packed into one."""
-    whole = f"{parent}.{projection}"
-    if whole in shapes:
-        return ((whole, shapes[whole][0]),)
-    parts = [f"{parent}.{part}" for part in _PACKED.get(projection, ())]
+    for name in (f"{block}.{projection}", *_OTHER_NAMES.get(projection, ())):
+        if (whole := f"{layer}.{name}") in shapes:
+            return ((whole, shapes[whole][0]),)
+    parts = [f"{layer}.{block}.{part}" for part in _PACKED.get(projection, ())]
     if not parts or not all(part in shapes for part in parts):
         return ()
     return tuple((part, shapes[part][0]) for part in parts)

@@ -11,7 +11,7 @@ from afx_export.adapters import Adapter
 from afx_export.errors import AdapterRefused
 from agentflux.contracts.bundle import AdapterEntry, Calibration, CatalogTool, Name
 from agentflux.contracts.cards import CARD, AdapterCard, read_card
-from agentflux.contracts.prompts import PROMPT_CONTRACT, Subtask
+from agentflux.contracts.prompts import PROMPT_CONTRACT, Boundary, Subtask
 from agentflux.errors import ConfigError
 
 
@@ -33,7 +33,7 @@ class Placed:
     place: Place
     card: AdapterCard | None
 
-    def entry(self, adapter: Adapter, file: str) -> AdapterEntry:
+    def entry(self, adapter: Adapter, file: str, boundary: Boundary) -> AdapterEntry:
         """Return the manifest's entry."""
         card = self.card
         scores = (
@@ -44,7 +44,7 @@ class Placed:
             subtask=self.place.subtask,
             tool_set=self.place.tool_set,
             tool=self.place.tool,
-            boundary=card.boundary if card else "request",
+            boundary=boundary,
             rank=adapter.rank,
             target_modules=adapter.target_modules,
             file=file,

@@ -1,6 +1,7 @@
 """The other side of the certificate: transformers + PEFT in fp32."""
 
 import copy
+import re
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -9,11 +10,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from afx_export.adapters import FloatArray
+from afx_export.errors import AdapterRefused
 from afx_export.quiet import quiet
 
 if TYPE_CHECKING:
     from peft import PeftModel
     from transformers import Cache, PreTrainedModel
+
+# What PEFT raises for a configuration or matrices that it cannot place.
+_PEFT_ERRORS = (ValueError, KeyError, TypeError, AttributeError, RuntimeError, re.error)
 
 
 class Reference:
@@ -27,7 +32,7 @@ class Reference:
         self._model: Any
         with quiet():
             base = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
-            self._labels, self._model = _with_adapters(base, adapters)
+            self._labels, self._model = with_adapters(base, adapters)
         self._model.eval()
         self._prefix: tuple[tuple[int, ...], Any] | None = None
 
@@ -64,19 +69,29 @@ class Reference:
         return self._model.disable_adapter() if self._labels else nullcontext()
 
 
-def _with_adapters(
+def with_adapters(
     base: "PreTrainedModel", adapters: Mapping[str, Path]
 ) -> "tuple[dict[str, str], PeftModel | PreTrainedModel]":
-    """Load every adapter under a label that is safe as a module name (no dots)."""
+    """Load every adapter under a label that is safe as a module name (no dots).
+
+    Raises:
+        AdapterRefused: PEFT itself cannot load it.
+    """
     labels = {name: f"adapter{index}" for index, name in enumerate(adapters)}
-    if not adapters:
-        return labels, base
+    model: Any = base
+    for name, folder in adapters.items():
+        try:
+            model = _loaded(model, folder, labels[name])
+        except _PEFT_ERRORS as error:
+            reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+            raise AdapterRefused(name, f"PEFT cannot load it: {reason}") from error
+    return labels, model
+
+
+def _loaded(model: Any, folder: Path, label: str) -> Any:  # noqa: ANN401 - a PEFT or plain model
     from peft import PeftModel
 
-    model: Any = None
-    for name, folder in adapters.items():
-        if model is None:
-            model = PeftModel.from_pretrained(base, str(folder), adapter_name=labels[name])
-        else:
-            model.load_adapter(str(folder), adapter_name=labels[name])
-    return labels, model
+    if isinstance(model, PeftModel):
+        model.load_adapter(str(folder), adapter_name=label)
+        return model
+    return PeftModel.from_pretrained(model, str(folder), adapter_name=label)

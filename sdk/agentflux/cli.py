@@ -1,4 +1,4 @@
-"""`afx`: run, evaluate and inspect bundles.
+"""`afx`: run, evaluate and inspect bundles, and the machine that shall run them.
 
 Exit codes: 0 done, 2 wrong usage, 3 a missing extra, 4 bad input, 5 a check that failed.
 """
@@ -150,6 +150,26 @@ def evaluate(
         bundle, tools=tools, cases=cases, out=out, limit=limit, threads=threads
     )
     sys.stderr.write(f"{total} cases, {failed} with an error, predictions in {out}\n")
+
+
+@app.command()
+def doctor(
+    bundle: Annotated[
+        Path | None,
+        typer.Argument(help="A bundle to run; default: one of the cache, or a tiny one."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+) -> None:
+    """Say what this machine can run, prove it by a short run, and how to mend what is missing.
+
+    Exit code 0 when some profile works and no packages conflict, else 5.
+    """
+    from agentflux.doctor import diagnose, render
+
+    found = diagnose(bundle)
+    sys.stdout.write(found.to_json() + "\n" if as_json else render(found))
+    if not found.healthy:
+        raise typer.Exit(5)
 
 
 def main() -> NoReturn:

@@ -69,10 +69,19 @@ def test_rank_and_alpha_patterns_match_the_end_of_a_path(tmp_path: Path, shapes:
         ({"lora_bias": True}, "lora_bias"),
         ({"use_qalora": True}, "QALoRA"),
         ({"trainable_token_indices": [1]}, "embedding"),
-        ({"alora_invocation_tokens": [1]}, "boundary comes from the card"),
+        ({"alora_invocation_tokens": ["x"]}, "must be a list of token ids"),
+        ({"modules_to_save": ["lm_head"]}, "lm_head"),
+        ({"use_rslora": "no"}, "use_rslora must be true or false"),
+        ({"use_new_method": True}, "'use_new_method', which this version does not know"),
+        ({"r": 4.5}, "r must be a whole number"),
+        ({"r": 10**400}, "r must be a whole number"),
+        ({"lora_alpha": 1e60}, "overflows when scaled"),
+        ({"rank_pattern": {"q_proj": -1}}, "rank_pattern must map"),
+        ({"rank_pattern": {"(a+)+x": 4}}, "repeats too much"),
+        ({"rank_pattern": {".*.*.*.*x": 4}}, "repeats too much"),
         ({"init_lora_weights": "pissa"}, "'pissa', which changes the base"),
         ({"init_lora_weights": ["x"]}, "changes the base"),
-        ({"r": 0}, "r must be a positive number"),
+        ({"r": 0}, "r must be a whole number"),
         ({"lora_alpha": "8"}, "lora_alpha must be a positive number"),
         ({"lora_alpha": math.inf}, "lora_alpha must be a positive number"),
         ({"rank_pattern": {"q_proj": None}}, "rank_pattern must map"),
@@ -139,6 +148,11 @@ def test_a_pickle_is_refused_without_opening_it(tmp_path: Path, shapes: Any) -> 
     (folder / "adapter_model.safetensors").rename(folder / "adapter_model.bin")
     with pytest.raises(AdapterRefused, match="pickle"):
         read_adapter(folder, "a", shapes)
+
+
+def test_the_tokens_of_an_activated_lora_are_kept(tmp_path: Path, shapes: Any) -> None:
+    folder = save_adapter(tmp_path / "a", alora_invocation_tokens=[257, 3])
+    assert read_adapter(folder, "a", shapes).invocation_tokens == (257, 3)
 
 
 def test_a_truncated_file_is_refused(tmp_path: Path, shapes: Any) -> None:

@@ -10,7 +10,7 @@ from tiny_models import save_adapter, save_model
 
 from afx_export.base_graph import check_options
 from afx_export.build import Request, build
-from afx_export.certificate import Answer, Question, compare, require_equal
+from afx_export.certificate import Answer, Question, compare, require_equal, tokenizer_of
 from afx_export.errors import BuilderFailed, CertificateFailed, DiskFull, OutputRefused
 from afx_export.files import new_folder, require_space
 from afx_export.placement import Place
@@ -147,6 +147,25 @@ def test_an_adapter_without_card_is_built_with_its_place(
     )
     assert manifest.adapters[0].tool_set == "git"
     assert manifest.adapters[0].boundary == "request"
+
+
+def test_an_activated_lora_of_peft_is_certified_at_its_own_boundary(
+    exported: Exported, request_: Request, tmp_path: Path
+) -> None:
+    tokens = tokenizer_of(exported.model)("<|im_start|>assistant\nTool:")
+    folder = save_adapter(tmp_path / "activated", seed=3, alora_invocation_tokens=tokens)
+    manifest = build(
+        replace(
+            request_,
+            profile="cpu-fp32",
+            out=tmp_path / "bundle",
+            adapters=(folder,),
+            places={"activated": Place(subtask="select")},
+        )
+    )
+    assert manifest.adapters[0].boundary == "instruction"
+    assert manifest.certificate is not None
+    assert [row.equal_tokens for row in manifest.certificate.fp32] == [36, 36]
 
 
 def test_a_folder_that_is_no_bundle_is_never_replaced(request_: Request, tmp_path: Path) -> None:

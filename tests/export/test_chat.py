@@ -13,6 +13,23 @@ LLAMA3 = (
     "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant<filename>\n\n' }}"
     "{% endif %}"
 )
+# Gemma: no system turn, its text stands in the first user's turn; the assistant is called model.
+GEMMA = (
+    "{{ bos_token }}{% set first = '' %}{% if messages[0]['role'] == 'system' %}"
+    "{% set first = messages[0]['content'] + '\n\n' %}{% set messages = messages[1:] %}{% endif %}"
+    "{% for m in messages %}{{ '<|im_start|>' + m['role'].replace('assistant', 'model') + '\n' }}"
+    "{{ (first if loop.first else '') + m['content'] + '<|im_end|>\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>model\n' }}{% endif %}"
+)
+# SmolLM3: a system turn always stands there, with the date before the text.
+SMOLLM3 = (
+    "{{ '<|im_start|>system\n## Metadata\n\nToday Date: ' + strftime_now('%d %B %Y') + '\n\n' }}"
+    "{% if messages[0]['role'] == 'system' %}{{ '## Custom Instructions\n\n' }}"
+    "{{ messages[0]['content'] + '\n\n' }}{% set messages = messages[1:] %}{% endif %}"
+    "{{ '<|im_end|>\n' }}{% for m in messages %}"
+    "{{ '<|im_start|>' + m['role'] + '\n' + m['content'] + '<|im_end|>\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
 
 
 def test_chatml_gives_the_default_format_without_the_injected_system_turn(model: Path) -> None:
@@ -31,6 +48,21 @@ def test_a_start_token_and_headers_are_told_apart(tmp_path: Path) -> None:
     assert chat.assistant_open == "<|im_start|>assistant<filename>\n\n"
     assert (chat.close, chat.end_token) == ("<|im_end|>", "<|im_end|>")
     assert "<filename>" in chat.control_tokens
+
+
+def test_without_a_system_turn_a_users_turn_serves_as_one(tmp_path: Path) -> None:
+    folder = save_model(tmp_path / "m")
+    save_tokenizer(folder, GEMMA, bos="<|endoftext|>")
+    chat, _ = read_chat(folder)
+    assert chat.begin == "<|endoftext|>"
+    assert chat.system_open == chat.user_open == "<|im_start|>user\n"
+    assert (chat.assistant_open, chat.close) == ("<|im_start|>model\n", "<|im_end|>\n")
+
+
+def test_a_date_in_the_system_turn_does_not_enter_the_markers(tmp_path: Path) -> None:
+    folder = save_model(tmp_path / "m")
+    save_tokenizer(folder, SMOLLM3)
+    assert read_chat(folder)[0] == ChatFormat()
 
 
 @pytest.mark.parametrize(

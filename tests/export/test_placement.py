@@ -1,16 +1,22 @@
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from tiny_models import save_adapter, save_card
 
+from afx_export.activation import activation_boundary
+from afx_export.adapters import Adapter
+from afx_export.certificate import tokenizer_of
 from afx_export.errors import AdapterRefused
 from afx_export.placement import (
     Place,
+    Placed,
     merged_calibration,
     merged_catalog,
     parse_place,
     place_adapters,
 )
+from agentflux.contracts.prompts import ChatFormat
 from agentflux.errors import ConfigError
 
 WEIGHTS = "a" * 64
@@ -90,3 +96,43 @@ def test_cards_of_one_bundle_must_agree_on_their_tools(tmp_path: Path) -> None:
     save_card(two, WEIGHTS, subtask="select", catalog=(changed,))
     with pytest.raises(ConfigError, match="git/log"):
         merged_catalog(place_adapters([one, two], {}, weights=WEIGHTS))
+
+
+def _activated(model: Path, text: str) -> tuple[Adapter, Callable[[str], list[int]]]:
+    encode = tokenizer_of(model)
+    tokens = tuple(encode(text))
+    adapter = Adapter(
+        name="a", folder=Path(), pairs={}, weights_sha256=WEIGHTS, invocation_tokens=tokens
+    )
+    return adapter, encode
+
+
+@pytest.mark.parametrize(
+    "text", ["<|im_start|>", "<|im_start|>assistant\n", "<|im_start|>assistant\nTool:"]
+)
+def test_invocation_tokens_that_open_the_instruction_are_the_boundary(
+    model: Path, text: str
+) -> None:
+    adapter, encode = _activated(model, text)
+    placed = Placed(folder=Path(), name="a", place=Place(subtask="select"), card=None)
+    assert activation_boundary(placed, adapter, ChatFormat(), encode) == "instruction"
+
+
+@pytest.mark.parametrize(
+    "text", ["<|im_start|>user\n", "assistant", "<|im_start|>assistant\nArguments"]
+)
+def test_invocation_tokens_that_mark_another_place_are_refused(model: Path, text: str) -> None:
+    adapter, encode = _activated(model, text)
+    placed = Placed(folder=Path(), name="a", place=Place(subtask="select"), card=None)
+    with pytest.raises(AdapterRefused, match="do not open the stage's instruction"):
+        activation_boundary(placed, adapter, ChatFormat(), encode)
+
+
+def test_a_card_that_contradicts_the_invocation_tokens_is_refused(
+    model: Path, tmp_path: Path
+) -> None:
+    folder = save_card(save_adapter(tmp_path / "a"), WEIGHTS, subtask="select", boundary="request")
+    adapter, encode = _activated(model, "<|im_start|>assistant\n")
+    placed = place_adapters([folder], {}, weights=WEIGHTS)[0]
+    with pytest.raises(AdapterRefused, match="'request'"):
+        activation_boundary(placed, adapter, ChatFormat(), encode)

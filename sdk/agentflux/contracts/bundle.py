@@ -40,7 +40,8 @@ class FileEntry(_Model):
     @model_validator(mode="after")
     def _inside(self) -> Self:
         path = PurePosixPath(self.path)
-        if path.is_absolute() or ".." in path.parts or "\\" in self.path or not path.parts:
+        unsafe = "\\" in self.path or not self.path.isprintable()
+        if path.is_absolute() or ".." in path.parts or unsafe or not path.parts:
             msg = f"path {self.path!r} does not stay inside the bundle"
             raise ValueError(msg)
         return self
@@ -208,6 +209,8 @@ def read_manifest(bundle: Path) -> Manifest:
         ContractMismatch: it was written for another schema version or prompt contract.
     """
     path = bundle / MANIFEST
+    if path.exists() and not path.is_file():
+        raise ManifestInvalid(f"{MANIFEST} is not a plain file", bundle=str(bundle))
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
@@ -241,8 +244,8 @@ def check_files(manifest: Manifest, bundle: Path) -> None:
                 raise _mismatch(bundle, entry.path, "is missing or leaves the bundle's folder")
             if path.stat().st_size != entry.bytes or sha256_file(path) != entry.sha256:
                 raise _mismatch(bundle, entry.path, "is not the file that was exported")
-        except OSError as error:
-            raise _mismatch(bundle, entry.path, f"cannot be read: {error.strerror}") from error
+        except (OSError, ValueError, RuntimeError) as error:
+            raise _mismatch(bundle, entry.path, f"cannot be read: {error}") from error
 
 
 def _mismatch(bundle: Path, path: str, what: str) -> FileMismatch:

@@ -10,6 +10,9 @@ from pathlib import Path
 from agentflux.errors import ConfigError
 
 CACHE_VARIABLE = "AGENTFLUX_CACHE"
+_UNREADABLE = (
+    *(OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, struct.error),
+)
 
 
 def cache_folder() -> Path:
@@ -63,7 +66,7 @@ def _tensor_hashes(path: Path) -> dict[str, str]:
                 digest.update(stream.read(end - start))
                 found[name] = digest.hexdigest()
             return found
-    except (OSError, ValueError, KeyError, TypeError, struct.error) as error:
+    except _UNREADABLE as error:
         raise ConfigError(
             f"is not a readable safetensors file: {error}", where=str(path)
         ) from error

@@ -42,10 +42,14 @@ def read_card(folder: Path) -> AdapterCard | None:
         ConfigError: the card is not valid.
     """
     path = folder / CARD
-    if not path.exists():
+    if not path.exists() and not path.is_symlink():
         return None
     try:
+        if not path.is_file():
+            raise ConfigError("is not a plain file", where=str(path))
         return AdapterCard.model_validate_json(path.read_bytes())
+    except OSError as error:
+        raise ConfigError(f"cannot be read: {error.strerror}", where=str(path)) from error
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])

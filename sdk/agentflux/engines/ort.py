@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from agentflux.contracts.bundle import NULL_ADAPTER, Manifest, check_files
+from agentflux.contracts.consistency import check_consistent
 from agentflux.contracts.grammar import tokenizer as grammar_tokenizer
 from agentflux.engines.candidates import Path as TokenPath
 from agentflux.engines.candidates import Tree, best_candidate
@@ -59,6 +60,7 @@ class OrtEngine:
             EngineError: the runtime cannot load the model.
         """
         check_files(manifest, bundle)
+        check_consistent(manifest, bundle)
         self._bundle, self._manifest = bundle, manifest
         self._turns = Turns()
         self._end_tokens = frozenset(manifest.base_model.end_token_ids)
