@@ -59,7 +59,11 @@ ARCHITECTURES: dict[str, tuple[str, str, dict[str, Any]]] = {
         "TextConfig",
         {**_WINDOW, "layer_types": ["sliding_attention", "full_attention"]},
     ),
-    "phi3": ("Phi3", "Config", {"original_max_position_embeddings": 2048}),
+    "phi3": (
+        "Phi3",
+        "Config",
+        {"original_max_position_embeddings": 2048, "tie_word_embeddings": False},
+    ),
     "smollm3": ("SmolLM3", "Config", {"no_rope_layers": [1, 0]}),
     "granite": ("Granite", "Config", _GRANITE),
     "granite4": (

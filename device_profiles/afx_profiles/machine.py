@@ -122,10 +122,11 @@ def provider_devices() -> tuple[tuple[Device, ...], str]:
             errors="replace",
             timeout=_PROBE_SECONDS,
         )
-        answer = json.loads(done.stdout.strip().splitlines()[-1])
-        return tuple(Device(**row) for row in answer["devices"]), str(answer["error"])
     except subprocess.TimeoutExpired:
         return (), f"onnxruntime did not answer within {_PROBE_SECONDS} s"
+    try:
+        answer = json.loads(done.stdout.strip().splitlines()[-1])
+        return tuple(Device(**row) for row in answer["devices"]), str(answer["error"])
     except (ValueError, IndexError, KeyError, TypeError):
         return (), f"onnxruntime ended with status {done.returncode} when asked for its devices"
 

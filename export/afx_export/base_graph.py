@@ -14,7 +14,7 @@ import onnx
 from afx_export.console import say
 from afx_export.errors import ArchitectureUnknown, BuilderFailed, DiskFull
 from afx_export.files import new_folder, require_space
-from afx_export.hf import linear_shapes, read_json
+from afx_export.hf import linear_shapes, read_json, ties_embeddings
 from afx_export.optimum_graph import optimum_graph
 from afx_export.quiet import offline_environment
 from afx_export.sources import Model
@@ -79,7 +79,8 @@ def builder_options(model: Model, profile: Profile) -> dict[str, str]:
     - gate and up stay one product where the model has them so (Phi-3, Phi-4, Granite 4): an
       adapter of such a model adapts both as one module;
     - layers with a sliding window keep all KV: from a buffer of the window's length the runtime
-      could not rewind to an earlier stage.
+      could not rewind to an earlier stage;
+    - one table for embedding and head only where the model ties them.
     """
     options: dict[str, str] = {}
     if any(name.endswith(_PACKED_MLP) for name in linear_shapes(model.folder)):
@@ -87,7 +88,10 @@ def builder_options(model: Model, profile: Profile) -> dict[str, str]:
     config = read_json(model.folder / "config.json")
     if {**config, **config.get("text_config", {})}.get("sliding_window"):
         options["windowed_kv_cache"] = "false"
-    return options | profile.builder.arguments()
+    options |= profile.builder.arguments()
+    if not ties_embeddings(model.folder):
+        options.pop("shared_embeddings", None)
+    return options
 
 
 def builder_arguments(

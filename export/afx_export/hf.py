@@ -73,15 +73,34 @@ def linear_shapes(folder: Path) -> Mapping[str, tuple[int, int]]:
         CorruptModel: a header is damaged.
     """
     shapes: dict[str, tuple[int, int]] = {}
+    for key, shape in _tensor_shapes(folder).items():
+        module, _, leaf = key.rpartition(".")
+        if leaf == "weight" and ".layers." in module and len(shape) == 2:
+            shapes[module] = (shape[0], shape[1])
+    return shapes
+
+
+def ties_embeddings(folder: Path) -> bool:
+    """Whether the model's head is its embedding table.
+
+    Raises:
+        CorruptModel: config.json or a header of the weights is damaged.
+    """
+    config = read_json(folder / "config.json")
+    said = {**config, **config.get("text_config", {})}.get("tie_word_embeddings")
+    return bool(said) if said is not None else "lm_head.weight" not in _tensor_shapes(folder)
+
+
+def _tensor_shapes(folder: Path) -> dict[str, tuple[int, ...]]:
+    shapes: dict[str, tuple[int, ...]] = {}
     for path in sorted(folder.glob("*.safetensors")):
         try:
             with path.open("rb") as stream:
                 (length,) = struct.unpack("<Q", stream.read(8))
                 header = json.loads(stream.read(min(length, 100_000_000)))
             for key, info in header.items():
-                module, _, leaf = key.rpartition(".")
-                if leaf == "weight" and ".layers." in module and len(info["shape"]) == 2:
-                    shapes[module] = (int(info["shape"][0]), int(info["shape"][1]))
+                if key != "__metadata__":
+                    shapes[key] = tuple(int(size) for size in info["shape"])
         except (*_BROKEN, struct.error) as error:
             raise CorruptModel(str(folder), f"{path.name} is damaged: {error}") from error
     return shapes

@@ -92,7 +92,7 @@ def _quantized(model: onnx.ModelProto, profile: Profile) -> onnx.ModelProto:
     from onnxruntime.quantization.matmul_nbits_quantizer import MatMulNBitsQuantizer
 
     options = profile.builder.extra_options
-    quantizer = MatMulNBitsQuantizer(
+    quantizer: Any = MatMulNBitsQuantizer(
         model,
         bits=bits,
         block_size=int(options.get("block_size", 32)),

@@ -114,9 +114,10 @@ def _try(target: str) -> Tried:
             errors="replace",
             timeout=_TRIAL_SECONDS,
         )
-        answer: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
     except subprocess.TimeoutExpired:
         return Tried(bundle=target, error=f"no answer within {_TRIAL_SECONDS} s")
+    try:
+        answer: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
     except (ValueError, IndexError):
         return Tried(bundle=target, error=f"the runtime crashed (status {done.returncode})")
     if answer["error"]:

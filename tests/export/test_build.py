@@ -24,7 +24,6 @@ from agentflux.contracts.bundle import (
     check_files,
     read_manifest,
 )
-from agentflux.contracts.cache import CACHE_VARIABLE
 from agentflux.contracts.prompts import ChatFormat
 from agentflux.errors import ConfigError, ContractMismatch, FileMismatch
 
@@ -244,25 +243,6 @@ def test_an_option_that_the_builder_ignored_is_an_error(
         check_options(exported.bundle, load_profile(str(path)))
     with pytest.raises(BuilderFailed, match="bits=8"):
         check_options(exported.bundle, load_profile("cpu-int8"))
-
-
-def test_packed_projections_with_bias_are_certified_too(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "cache"))
-    manifest = build(
-        Request(
-            model=str(save_model(tmp_path / "qwen", architecture="qwen2")),
-            profile="cpu-fp32",
-            out=tmp_path / "bundle",
-            adapters=(save_adapter(tmp_path / "a"),),
-            places={"a": Place(subtask="route")},
-        )
-    )
-    certificate = manifest.certificate
-    assert certificate is not None
-    assert certificate.bundle == certificate.fp32
-    assert [row.equal_tokens for row in certificate.fp32] == [36, 36]
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """Damage a folder of files in one random way, as disks, networks, editors and attackers do."""
 
+import hashlib
 import json
 import os
 import random
@@ -181,8 +182,21 @@ MUTATIONS: tuple[Mutation, ...] = (
 )
 
 
+def rehash(folder: Path) -> None:
+    """Make a bundle's manifest agree with its damaged files, as a faulty producer would."""
+    path = folder / "afx.json"
+    data = json.loads(path.read_text(encoding="utf-8"))
+    for entry in data["files"]:
+        content = (folder / entry["path"]).read_bytes()
+        entry["sha256"], entry["bytes"] = hashlib.sha256(content).hexdigest(), len(content)
+    path.write_text(json.dumps(data), encoding="utf-8")
+
+
 def mutate(folder: Path, seed: int) -> str:
-    """Damage `folder` one to three times; return what was done."""
+    """Damage `folder` one to three times; return what was done.
+
+    A third of the bundles get hashes that agree with the damage.
+    """
     random_ = random.Random(seed)
     done: list[str] = []
     for _ in range(random_.choice((1, 1, 1, 2, 3))):
@@ -191,4 +205,10 @@ def mutate(folder: Path, seed: int) -> str:
         except (OSError, ValueError, IndexError, struct.error) as error:
             # Nothing left to damage, or damaged before.
             done.append(f"nothing ({type(error).__name__})")
+    if (folder / "afx.json").is_file() and random_.random() < 1 / 3:
+        try:
+            rehash(folder)
+            done.append("rehash")
+        except (OSError, ValueError, LookupError, TypeError):
+            pass
     return "; ".join(done)
