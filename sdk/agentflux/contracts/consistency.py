@@ -34,7 +34,7 @@ def check_consistent(manifest: Manifest, bundle: Path) -> None:
         differences = _differences(manifest, config)
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise _invalid(
-            bundle, f"lists a {RUNTIME_CONFIG} that cannot be read: {error!r}"
+            bundle, f"lists a {RUNTIME_CONFIG} that is none ({type(error).__name__})"
         ) from error
     if differences:
         raise _invalid(bundle, f"contradicts {RUNTIME_CONFIG}: {differences[0]}")

@@ -66,7 +66,11 @@ class OrtEngine:
         self._end_tokens = frozenset(manifest.base_model.end_token_ids)
         with _native("cannot load the model"):
             config = og.Config(str(bundle))
-            options = {"intra_op_num_threads": threads or physical_cores()}
+            options = {
+                "intra_op_num_threads": threads or physical_cores(),
+                # Fatal only: what fails is raised, and would be printed a second time.
+                "log_severity_level": 4,
+            }
             config.overlay(json.dumps({"model": {"decoder": {"session_options": options}}}))
             self._model: Any = og.Model(config)
             self._tokenizer: Any = og.Tokenizer(self._model)
