@@ -147,15 +147,18 @@ class Cancelled(AgentFluxError):
 
 
 def _first_line(text: str) -> str:
-    """Return a native message's first line without the C++ source location in it."""
+    """Return a native message's first line without the C++ source locations in it."""
     line = text.strip().splitlines()[0] if text.strip() else ""
-    if found := _SOURCE.search(line):
-        line = line[: found.start()] + _after_signature(line[found.end() :])
+    while found := _SOURCE.search(line):
+        line = line[: found.start()] + _after_function(line[found.end() :])
     return line.strip()[:200]
 
 
-def _after_signature(text: str) -> str:
-    """Skip a C++ function's signature: everything up to the end of its parameters."""
+def _after_function(text: str) -> str:
+    """Skip the C++ function that stands after a source location: its signature, or its name."""
+    name, opened, _ = text.partition("(")
+    if not opened or len(name.split()) > 3:
+        return text.partition(" ")[2]
     depth = 0
     for index, character in enumerate(text):
         depth += {"(": 1, ")": -1}.get(character, 0)

@@ -27,7 +27,7 @@ def check_consistent(manifest: Manifest, bundle: Path) -> None:
         if path not in listed:
             raise _invalid(bundle, f"does not list {path}")
     for adapter in manifest.adapters:
-        if adapter.file and Path(adapter.file).stem != adapter.name:
+        if adapter.file and adapter.name not in adapter.file:
             raise _invalid(bundle, f"gives adapter {adapter.name!r} the file {adapter.file!r}")
     try:
         config = json.loads((bundle / RUNTIME_CONFIG).read_text(encoding="utf-8"))
