@@ -26,8 +26,9 @@ def check_consistent(manifest: Manifest, bundle: Path) -> None:
     for path in _NEEDED:
         if path not in listed:
             raise _invalid(bundle, f"does not list {path}")
-    for adapter in manifest.adapters:
-        if adapter.file and adapter.name not in adapter.file:
+    named = manifest.adapters if manifest.runtime.adapter_mode == "runtime" else ()
+    for adapter in named:
+        if Path(str(adapter.file)).stem != adapter.name:
             raise _invalid(bundle, f"gives adapter {adapter.name!r} the file {adapter.file!r}")
     try:
         config = json.loads((bundle / RUNTIME_CONFIG).read_text(encoding="utf-8"))
