@@ -75,7 +75,8 @@ class OrtEngine:
             self._model: Any = og.Model(config)
             self._tokenizer: Any = og.Tokenizer(self._model)
             self._adapters: Any = og.Adapters(self._model)
-        self._tokenizer_json = (bundle / "tokenizer.json").read_text(encoding="utf-8")
+        with _native("cannot read tokenizer.json"):
+            self._tokenizer_json = (bundle / "tokenizer.json").read_text(encoding="utf-8")
         self._files = {a.name: a.file for a in manifest.adapters}
         self._files[NULL_ADAPTER] = f"adapters/{NULL_ADAPTER}.onnx_adapter"
         self._loaded: set[str] = set()
@@ -165,9 +166,10 @@ class OrtEngine:
         return self._compiled(grammar).deep_copy()
 
     def _compile(self, grammar: str) -> llguidance.LLMatcher:
-        tokens = grammar_tokenizer(
-            self._tokenizer_json, self._manifest.base_model.vocab_size, min(self._end_tokens)
-        )
+        with _native("cannot read tokenizer.json"):
+            tokens = grammar_tokenizer(
+                self._tokenizer_json, self._manifest.base_model.vocab_size, min(self._end_tokens)
+            )
         matcher = llguidance.LLMatcher(tokens, grammar)
         if matcher.is_error():
             raise EngineError("the grammar is not valid", native=matcher.get_error())
