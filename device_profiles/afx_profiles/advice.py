@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from afx_profiles.loader import list_profiles, load_profile
-from afx_profiles.machine import FAMILIES, PLUGIN_PREFIX, Machine
+from afx_profiles.machine import FAMILIES, Machine
 from afx_profiles.model import Profile
 
 State = Literal["ready", "conflict", "package missing", "broken", "no device", "other system"]
@@ -66,7 +66,7 @@ def _judge(profile: Profile, machine: Machine) -> tuple[State, str, str]:
         return "package missing", f"{', '.join(missing)} is not installed", mend
     if foreign := _foreign(profile, names):
         return "conflict", f"{', '.join(foreign)} belongs to another profile", mend
-    if machine.devices_error:
+    if machine.devices_error and not machine.devices:
         return (
             "broken",
             machine.devices_error,
@@ -104,4 +104,4 @@ def _foreign(profile: Profile, names: set[str]) -> list[str]:
         # onnxruntime itself comes with every onnxruntime-genai that names no other build of it.
         wanted = [name for name in family if name in own] or ["onnxruntime"]
         foreign += [name for name in family if name in names and name not in wanted]
-    return [name for name in foreign if not name.startswith(PLUGIN_PREFIX)]
+    return foreign

@@ -30,12 +30,12 @@ FAMILIES: dict[str, tuple[str, ...]] = {
         "onnxruntime-gpu",
         "onnxruntime-directml",
         "onnxruntime-openvino",
-        "onnxruntime-qnn",
         "onnxruntime-rocm",
         "onnxruntime-training",
     ),
 }
-PLUGIN_PREFIX = "onnxruntime-ep-"
+# Providers in wheels of their own, beside any of these.
+PLUGIN_PREFIXES = ("onnxruntime-ep-", "onnxruntime-qnn")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,7 +97,7 @@ def installed_packages() -> tuple[Package, ...]:
     for distribution in distributions():
         # Leftovers of a broken installation have no name.
         name = str(distribution.metadata["Name"] or "").lower().replace("_", "-")
-        if name in known or name.startswith(PLUGIN_PREFIX):
+        if name in known or name.startswith(PLUGIN_PREFIXES):
             found.setdefault(name, Package(name=name, version=distribution.version))
     return tuple(found[name] for name in sorted(found))
 

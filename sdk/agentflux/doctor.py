@@ -141,8 +141,10 @@ def render(diagnosis: Diagnosis) -> str:
         f"system     {machine.system}, Python {machine.python}, {machine.cores} cores",
         f"memory     {gigabytes}",
         f"packages   {packages}",
-        f"devices    {devices or machine.devices_error}",
+        f"devices    {devices or 'none'}",
     ]
+    if machine.devices_error:
+        lines.append(f"ERROR      {machine.devices_error}")
     if machine.nvidia:
         lines.append("hardware   an NVIDIA driver is loaded")
     lines += [f"CONFLICT   {' and '.join(group)}" for group in machine.conflicts]

@@ -90,6 +90,18 @@ def test_a_broken_onnxruntime_is_named(tmp_path: Path) -> None:
     )
 
 
+def test_a_provider_in_a_wheel_of_its_own_is_asked_too(tmp_path: Path) -> None:
+    _package(tmp_path, "onnxruntime-ep-imaginary")
+    plugin = "get_ep_name = lambda: 'X'\nget_library_path = lambda: '/nowhere/libx.so'\n"
+    (tmp_path / "onnxruntime_ep_imaginary.py").write_text(plugin, encoding="utf-8")
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    command = [sys.executable, "-m", "afx_profiles.ep_devices"]
+    done = subprocess.run(command, env=environment, check=True, capture_output=True, text=True)
+    report = json.loads(done.stdout)
+    assert "onnxruntime-ep-imaginary cannot be registered" in report["error"]
+    assert "CPUExecutionProvider" in {row["provider"] for row in report["devices"]}
+
+
 @pytest.mark.model
 def test_a_given_bundle_is_run_and_shown_to_a_person(desk_bundle: Path) -> None:
     found = diagnose(desk_bundle)

@@ -224,7 +224,7 @@ def read_manifest(bundle: Path) -> Manifest:
         return Manifest.model_validate(data)
     except ValidationError as error:
         first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
+        where = ".".join(str(part) for part in first["loc"])[:200]
         raise ManifestInvalid(
             f"{MANIFEST}: {where or 'manifest'}: {first['msg']}", bundle=str(bundle)
         ) from error

@@ -52,7 +52,7 @@ def read_card(folder: Path) -> AdapterCard | None:
         raise ConfigError(f"cannot be read: {error.strerror}", where=str(path)) from error
     except ValidationError as error:
         first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
+        where = ".".join(str(part) for part in first["loc"])[:200]
         raise ConfigError(f"{where}: {first['msg']}", where=str(path)) from error
 
 

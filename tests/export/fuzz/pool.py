@@ -14,7 +14,7 @@ from typing import IO, Any
 WORKER = Path(__file__).parent / "worker.py"
 # Generous: the machine may be busy. A case takes some 50 ms.
 SECONDS_PER_CASE = 60
-SECONDS_TO_START = 300
+SECONDS_TO_START = 900
 _NATIVE = re.compile(r"Traceback|\.(cc|cpp|h|hpp):\d+|0x[0-9a-f]{8,}|\x1b\[")
 
 
