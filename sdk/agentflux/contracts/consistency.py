@@ -49,7 +49,6 @@ def _differences(manifest: Manifest, config: dict[str, Any]) -> list[str]:
         ("layers", base.layers, (decoder["num_hidden_layers"],)),
         ("hidden_size", base.hidden_size, (decoder["hidden_size"],)),
         ("vocab_size", base.vocab_size, (config["model"]["vocab_size"],)),
-        ("context_tokens", manifest.runtime.context_tokens, (config["search"]["max_length"],)),
         (
             "kv_bytes_per_token",
             base.kv_bytes_per_token,
@@ -59,6 +58,8 @@ def _differences(manifest: Manifest, config: dict[str, Any]) -> list[str]:
     wrong = [
         f"{name} is {said}, not {right[0]}" for name, said, right in pairs if said not in right
     ]
+    if (context := manifest.runtime.context_tokens) > config["search"]["max_length"]:
+        wrong.append(f"context_tokens is {context}, more than {config['search']['max_length']}")
     ends = [token for token in base.end_token_ids if not 0 <= token < base.vocab_size]
     if ends or not base.end_token_ids:
         wrong.append(f"end_token_ids {list(base.end_token_ids)} are not in the vocabulary")
