@@ -48,7 +48,8 @@ class Agent:
         """Connect the parts. trusted: tool sets that the application wrote itself."""
         self._engine, self._host = engine, host
         self.manifest = manifest
-        self._live = LiveCatalog(host, Pins(_exported(manifest), path=pins))
+        known = Pins(_exported(manifest), path=pins)
+        self._live = LiveCatalog(host, known, trusted=trusted)
         self._current = Stages(engine, manifest, self._live.tools())
         self._loop = AgentLoop(self._stages, host)
         self._trusted, self._policy = trusted, policy

@@ -12,9 +12,15 @@ from agentflux.ports import ChangingHost, ToolHost
 class LiveCatalog:
     """Follows the host's tools. Safe to use from several threads."""
 
-    def __init__(self, host: ToolHost, pins: Pins) -> None:
-        """List the tools once. Raises ToolHostError: a server cannot be used."""
-        self._host, self._pins = host, pins
+    def __init__(
+        self, host: ToolHost, pins: Pins, *, trusted: frozenset[str] = frozenset()
+    ) -> None:
+        """List the tools once. trusted: sets of the application itself, which are never held.
+
+        Raises:
+            ToolHostError: a server cannot be used.
+        """
+        self._host, self._pins, self._trusted = host, pins, trusted
         self._lock = threading.Lock()
         self._revision = _revision(host)
         self._listed = tuple(host.list_tools())
@@ -61,8 +67,10 @@ class LiveCatalog:
             return found[0]
 
     def _sift(self) -> None:
-        usable, self._held = self._pins.sift(self._listed)
-        self._catalog: Catalog = by_set(usable)
+        foreign = [tool for tool in self._listed if tool.tool_set not in self._trusted]
+        _, self._held = self._pins.sift(foreign)
+        held = [one.tool for one in self._held]
+        self._catalog: Catalog = by_set(tool for tool in self._listed if tool not in held)
 
 
 def by_set(tools: Iterable[ToolSpec]) -> dict[str, tuple[ToolSpec, ...]]:

@@ -53,6 +53,13 @@ def test_a_general_adapter_pins_no_tool_of_the_user() -> None:
     assert agent.held == ()
 
 
+def test_functions_of_the_application_are_never_held() -> None:
+    exported = manifest([adapter("select.files", "select", "files")]).model_copy(update=CATALOG)
+    host = ScriptedHost({}, tools=[PULLED, LIST])
+    agent = Agent(ScriptedEngine([]), exported, host, trusted=frozenset({"files"}))
+    assert (names(agent), agent.held) == (["read", "list"], ())
+
+
 def test_a_tool_that_changes_between_two_starts_is_held(tmp_path: Path) -> None:
     path = tmp_path / "pins.json"
     agent_over(ScriptedHost({}, tools=FILES), pins=path)
