@@ -4,7 +4,8 @@ BIN := .venv/bin
 READY := .venv/.ready
 DESK := samples/desk_assistant
 
-.PHONY: help setup demo bundle test test-optimum fuzz check lint types train clean soak long
+.PHONY: help setup demo bundle test test-optimum fuzz fuzz-service check lint types train tutorial
+.PHONY: load clean soak long
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -56,6 +57,16 @@ check: lint types test  ## The whole gate: format, lint, imports, types, tests
 
 train: $(READY)  ## Train the sample's adapters again (about an hour on two cores)
 	@$(BIN)/python $(DESK)/train.py
+
+fuzz-service: $(READY)  ## The service: 5,000 requests by its OpenAPI document, 10,000 bodies, 20 killed runs
+	@AFX_FUZZ_EXAMPLES=300 AFX_FUZZ_BODIES=10000 AFX_CRASH_RUNS=20 AFX_CRASH_KILLS=8 \
+	  $(BIN)/python -m pytest tests/service/test_fuzz.py tests/service/test_crash.py
+
+tutorial: $(READY)  ## docs/tutorial.md from the first to the last command, with its training
+	@AFX_TUTORIAL=1 $(BIN)/python -m pytest tests/docs/test_tutorial.py
+
+load: $(READY)  ## The service: 32 clients for five minutes
+	@$(BIN)/python tests/bench/service_load.py "$$($(BIN)/python $(DESK)/bundle.py)"
 
 clean:  ## Remove the environment and build leftovers (the cache folder stays)
 	rm -rf .venv .venv-optimum dist build

@@ -12,7 +12,7 @@ from agentflux.contracts.cache import cache_folder
 
 ROOT = Path(__file__).parents[1]
 WHEELS = cache_folder() / "wheels"
-RUNTIME = "cpu,mcp"
+RUNTIME = "cpu,mcp,service"
 
 
 def main() -> None:
@@ -24,7 +24,7 @@ def main() -> None:
 
 
 def fill_wheelhouse() -> None:
-    """Download the wheels that `pip install '.[cpu,mcp]'` takes, once per set of dependencies."""
+    """Download the wheels of `.[cpu,mcp,service]`, once per set of dependencies."""
     wanted = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
     wanted += (ROOT / ".ci" / "constraints.txt").read_text(encoding="utf-8")
     done = WHEELS / "wanted.txt"

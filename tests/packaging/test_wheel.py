@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import urllib.request
 import venv
 from pathlib import Path
 
@@ -86,3 +87,30 @@ def test_help_needs_no_extra(bare: Path, command: str) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert "Usage" in done.stdout
+
+
+def test_the_service_comes_with_its_extra(bare: Path, desk_bundle: Path, tmp_path: Path) -> None:
+    """Without the extra it is named; with it, the service and its page run from the wheel."""
+    serve = [str(bare.with_name("afx-serve")), str(desk_bundle), "--port", "0"]
+    environment = {"PATH": "", "AFX_SERVE_DATA": str(tmp_path)}
+    missing = subprocess.run(serve, check=False, capture_output=True, text=True, env=environment)
+    assert missing.returncode == 3, missing.stderr
+    assert "agentflux-edge[service]" in missing.stderr
+    wheel = next(bare.parents[2].glob("*.whl"))
+    links = ["--no-index", "--find-links", str(cache_folder() / "wheels")]
+    pip = [str(bare), "-m", "pip", "install", "-q", "--disable-pip-version-check"]
+    subprocess.run([*pip, *links, f"{wheel}[service]"], check=True)
+    with (tmp_path / "log").open("w", encoding="utf-8") as log:
+        process = subprocess.Popen(
+            serve, stdout=subprocess.PIPE, stderr=log, text=True, env=environment, cwd=tmp_path
+        )
+        try:
+            assert process.stdout is not None
+            address = process.stdout.readline().strip()
+            for path in ("/", "/web/app.js", "/docs"):
+                with urllib.request.urlopen(address + path) as answer:
+                    assert answer.status == 200
+        finally:
+            process.terminate()
+            process.communicate(timeout=60)
+    assert process.returncode == 0, (tmp_path / "log").read_text(encoding="utf-8")

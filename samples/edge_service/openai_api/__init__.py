@@ -1,0 +1,1 @@
+"""OpenAI's chat completions over the stages of an agent."""

@@ -1,0 +1,1 @@
+"""Runs of the agent that outlive their request, their client and the process."""

@@ -1,0 +1,238 @@
+"""The service's parts without a model: the line, limits, keys, settings, the store, the wire."""
+
+import asyncio
+import threading
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sdk.support import FILES, scripted_agent
+
+from agentflux import CallFinished
+from agentflux.errors import ConfigError
+from edge_service.database import Database, DatabaseError
+from edge_service.metrics import Metrics
+from edge_service.openai_api import conversation
+from edge_service.openai_api.schema import ChatRequest
+from edge_service.openai_api.tools import ToolNames
+from edge_service.problems import Problem
+from edge_service.runs.execution import Active, Execution
+from edge_service.runs.hub import Hub
+from edge_service.runs.schema import RunRequest
+from edge_service.runs.store import RunStore
+from edge_service.security.keys import Keys
+from edge_service.security.limits import RateLimit
+from edge_service.settings import load_settings
+from edge_service.work import QueueFull, WorkQueue
+
+NAMES = ToolNames([("time", "get_current_time"), ("git", "status"), ("jj", "status")])
+
+
+@given(st.lists(st.integers(0, 9), max_size=60))
+def test_the_line_is_short_fair_and_never_overbooked(moves: list[int]) -> None:
+    line = WorkQueue(places=2, waiting=3)
+    order, open_tickets = [], []
+    for move in moves:
+        if move < 6:
+            try:
+                open_tickets.append(line.enter())
+            except QueueFull as full:
+                assert line.waiting == 3
+                assert full.retry_after_s > 0
+        elif open_tickets:
+            open_tickets.pop(move % len(open_tickets)).leave()
+        assert line.working <= 2
+        assert line.waiting <= 3
+        assert line.working == 2 or line.waiting == 0
+        order = [ticket.turn.done() for ticket in open_tickets]
+    assert order == sorted(order, reverse=True)
+
+
+def test_who_steps_aside_comes_back_before_those_who_wait() -> None:
+    line = WorkQueue(places=1, waiting=5)
+    first, second, third = line.enter(), line.enter(), line.enter()
+    first.step_aside()
+    assert second.turn.done()
+    back = threading.Thread(target=first.come_back)
+    back.start()
+    while line.waiting < 2:
+        pass
+    second.leave()
+    back.join(10)
+    assert not back.is_alive()
+    assert not third.turn.done()
+
+
+def test_a_spent_client_is_told_when_to_come_back_and_others_are_not_slowed() -> None:
+    limit = RateLimit(2)
+    assert [limit.take("a") for _ in range(2)] == [0, 0]
+    assert 0 < limit.take("a") <= 30
+    assert limit.take("b") == 0
+
+
+def test_a_key_works_until_it_is_revoked_and_its_hash_only_is_kept(tmp_path: Path) -> None:
+    database = Database(tmp_path)
+    key = Keys(database).create("phone", tenant="home")
+    found = Keys(Database(tmp_path)).verify(key)
+    assert found is not None
+    assert found.tenant == "home"
+    for wrong in ("", "afx", key + "x", key.replace("afx", "abc"), "afx-00000000-x", "é-é-é"):
+        assert Keys(database).verify(wrong) is None
+    Keys(database).revoke(found.key_id)
+    assert Keys(database).verify(key) is None
+    with pytest.raises(ConfigError):
+        Keys(database).revoke(found.key_id)
+
+
+def test_a_database_of_another_version_is_refused(tmp_path: Path) -> None:
+    with Database(tmp_path).write() as connection:
+        connection.execute("PRAGMA user_version = 99")
+    with pytest.raises(DatabaseError, match="version 99"):
+        Database(tmp_path)
+
+
+def test_settings_come_from_command_line_over_environment_over_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "service.toml"
+    file.write_text('bundle = "b"\nport = 1\nqueue = 1\nbody_seconds = 1', encoding="utf-8")
+    monkeypatch.setenv("AFX_SERVE_PORT", "2")
+    monkeypatch.setenv("AFX_SERVE_QUEUE", "2")
+    settings = load_settings(file, port=3)
+    assert (settings.port, settings.queue, settings.body_seconds) == (3, 2, 1)
+    assert settings.host == "127.0.0.1"
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("port = 70000\nbundle = 'b'", "port"),
+        ("colour = 1\nbundle = 'b'", "colour"),
+        ("", "bundle"),
+    ],
+)
+def test_a_wrong_setting_is_named(tmp_path: Path, text: str, named: str) -> None:
+    file = tmp_path / "service.toml"
+    file.write_text(text, encoding="utf-8")
+    with pytest.raises(ConfigError, match=named):
+        load_settings(file)
+
+
+def test_events_are_numbered_without_gaps_and_an_ended_run_takes_none(tmp_path: Path) -> None:
+    store = RunStore(Database(tmp_path))
+    run_id = store.create("home", RunRequest(request="x"))
+    assert store.append(run_id, "run_started", {}, status="running")
+    assert store.append(run_id, "run_completed", {}, status="completed", answer="done")
+    assert not store.append(run_id, "answer_text", {"text": "late"})
+    assert [event.seq for event in store.events(run_id, after=0)] == [1, 2, 3]
+    assert [event.type for event in store.events(run_id, after=2)] == ["run_completed"]
+    run = store.get(run_id, tenant="home")
+    assert run is not None
+    assert (run.answer, run.last_event) == ("done", 3)
+    assert store.get(run_id, tenant="office") is None
+
+
+@pytest.mark.parametrize(
+    ("name", "pair"),
+    [
+        ("get_current_time", ("time", "get_current_time")),
+        ("status", ("functions", "status")),
+        ("mcp__git__status", ("git", "status")),
+        ("git_status", ("git", "status")),
+        ("weather", ("functions", "weather")),
+        ("none", ("functions", "none_")),
+    ],
+)
+def test_a_functions_name_tells_its_tool_set(name: str, pair: tuple[str, str]) -> None:
+    assert NAMES.split(name) == pair
+
+
+def request(*messages: dict[str, object]) -> ChatRequest:
+    return ChatRequest.model_validate({"model": "m", "messages": list(messages)})
+
+
+CALLED = {
+    "role": "assistant",
+    "tool_calls": [
+        {
+            "id": "c1",
+            "type": "function",
+            "function": {"name": "get_current_time", "arguments": '{"timezone":"Asia/Tokyo"}'},
+        }
+    ],
+}
+RESULT = {"role": "tool", "tool_call_id": "c1", "content": "09:30"}
+
+
+def test_a_conversation_becomes_a_request_with_context_and_steps() -> None:
+    asked = request(
+        {"role": "system", "content": "Workspace root: /srv"},
+        {"role": "user", "content": "hello"},
+        {"role": "assistant", "content": "hi"},
+        {"role": "user", "content": "the time?"},
+        CALLED,
+        RESULT,
+    )
+    found = conversation.situation(asked.messages, NAMES)
+    assert found.request == "the time?"
+    assert found.context.startswith("Workspace root: /srv")
+    assert "User: hello\nAssistant: hi" in found.context
+    (step,) = found.steps
+    assert (step.call.tool_set, step.call.tool, step.observation) == (
+        *("time", "get_current_time"),
+        "09:30",
+    )
+    last = conversation.turns(asked.messages)[-1]
+    assert last.role == "user"
+    assert "09:30" in last.text
+
+
+@pytest.mark.parametrize(
+    "messages",
+    [
+        [RESULT],
+        [CALLED],
+        [CALLED, {"role": "user", "content": "x"}],
+        [CALLED, RESULT, RESULT],
+    ],
+)
+def test_calls_and_results_must_fit(messages: list[dict[str, object]]) -> None:
+    with pytest.raises(Problem):
+        conversation.check_calls(request(*messages).messages)
+
+
+def test_a_call_that_only_the_journal_knows_is_told_after_a_restart(tmp_path: Path) -> None:
+    """The process can end between the journal's line and the event."""
+    script = ["read", '{"path":"a"}', "finish", "Rye bread."]
+    agent, host = scripted_agent(script, {"files.read": "rye bread"}, catalog={"files": FILES[:1]})
+    settings = load_settings(None, bundle=tmp_path, data=tmp_path, approve="all")
+    store = RunStore(Database(tmp_path))
+    run_id = store.create("home", RunRequest(request="what is in a?"))
+    (tmp_path / "journals").mkdir()
+    with pytest.raises(KeyboardInterrupt):
+        agent.run(
+            "what is in a?",
+            approve="all",
+            journal=tmp_path / "journals" / f"{run_id}.jsonl",
+            on_event=die_after_the_call,
+        )
+
+    async def resume() -> None:
+        line = WorkQueue(places=1, waiting=1)
+        execution = Execution(
+            agent=agent, settings=settings, store=store, metrics=Metrics(line), hub=Hub()
+        )
+        execution.work(Active(run_id, line.enter()), resumed=True)
+
+    asyncio.run(resume())
+    run = store.get(run_id, tenant="home")
+    assert run is not None
+    assert (run.status, run.answer) == ("completed", "Rye bread.")
+    assert [step.observation for step in run.steps] == ["rye bread"]
+    assert len(host.calls) == 1
+
+
+def die_after_the_call(event: object) -> None:
+    if isinstance(event, CallFinished):
+        raise KeyboardInterrupt
