@@ -84,7 +84,9 @@ class AdapterRefused(ExportError):
 
     def __init__(self, adapter: str, reason: str) -> None:
         self.adapter, self.reason = adapter, reason
-        super().__init__(f"adapter {adapter!r} refused: {reason}")
+        # The reason may quote what a damaged file holds, of any length.
+        shown = reason if len(reason) <= 600 else reason[:600] + "…"
+        super().__init__(f"adapter {adapter!r} refused: {shown}")
 
 
 class ChatTemplateRefused(ExportError):
