@@ -55,6 +55,13 @@ types: $(READY)
 
 check: lint types test  ## The whole gate: format, lint, imports, types, tests
 
+kills: $(READY)  ## Kill a training job at 20 random moments, compare the weights
+	@AFX_KILLS=20 $(BIN)/python -m pytest -q tests/train/test_resume.py
+
+bench-train: $(READY)  ## Prefix-cached against plain training (after `make train` has built the data)
+	@for adapter in route select.filesystem args.filesystem; do \
+	  $(BIN)/python tests/bench/train_prefix.py $(DESK)/recipe.toml --only $$adapter || exit 1; done
+
 train: $(READY)  ## Train the sample's adapters again (about an hour on two cores)
 	@$(BIN)/python $(DESK)/train.py
 

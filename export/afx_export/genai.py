@@ -93,14 +93,15 @@ class Runtime:
             raise EngineError(msg, native=str(error)) from error
 
     def _rewind(self, base: tuple[int, ...]) -> None:
-        if self._generator is not None and self._prefix == base:
+        if self._generator is not None and base and self._prefix == base:
             self._generator.rewind_to(len(base))
             return
         params = og.GeneratorParams(self._model)
         params.set_search_options(max_length=len(base) + 1024, do_sample=False)
         self._generator, self._prefix = og.Generator(self._model, params), base
         self._activate(NULL_ADAPTER)
-        self._generator.append_tokens(list(base))
+        if base:
+            self._generator.append_tokens(list(base))
 
     def _activate(self, name: str) -> None:
         if self._has_adapters:

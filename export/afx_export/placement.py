@@ -11,7 +11,7 @@ from afx_export.adapters import Adapter
 from afx_export.errors import AdapterRefused
 from agentflux.contracts.bundle import AdapterEntry, Calibration, CatalogTool, Name
 from agentflux.contracts.cards import CARD, AdapterCard, read_card
-from agentflux.contracts.prompts import PROMPT_CONTRACT, Boundary, Subtask
+from agentflux.contracts.prompts import PROMPT_CONTRACT, Boundary, Role
 from agentflux.errors import ConfigError
 
 
@@ -19,7 +19,7 @@ from agentflux.errors import ConfigError
 class Place:
     """What `--place NAME=subtask[:tool_set[:tool]]` says."""
 
-    subtask: Subtask
+    subtask: Role
     tool_set: str | None = None
     tool: str | None = None
 
@@ -61,12 +61,12 @@ def parse_place(text: str) -> tuple[str, Place]:
     """
     name, equals, rest = text.partition("=")
     subtask, *more = rest.split(":", 2)
-    subtasks = get_args(Subtask)
+    subtasks = get_args(Role)
     if not name or not equals or subtask not in subtasks or not all(more):
         msg = f"{text!r} is not NAME=subtask[:tool_set[:tool]]; subtasks: {', '.join(subtasks)}"
         raise ConfigError(msg, where="--place")
     tool_set, tool = [*more, None, None][:2]
-    return name, Place(subtask=cast("Subtask", subtask), tool_set=tool_set, tool=tool)
+    return name, Place(subtask=cast("Role", subtask), tool_set=tool_set, tool=tool)
 
 
 def place_adapters(

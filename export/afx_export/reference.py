@@ -47,7 +47,7 @@ class Reference:
         import torch
 
         with torch.inference_mode():
-            cache = copy.deepcopy(self._base_cache(tuple(base)))
+            cache = copy.deepcopy(self._base_cache(tuple(base))) if base else None
             if adapter is not None:
                 self._model.set_adapter(self._labels[adapter])
             ids = torch.tensor([[*adapted, *fed[:-1]]])

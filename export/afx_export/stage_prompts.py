@@ -6,6 +6,7 @@ from agentflux.contracts.bundle import AdapterEntry
 from agentflux.contracts.prompts import (
     Boundary,
     ChatFormat,
+    Role,
     Situation,
     StagePrompt,
     Subtask,
@@ -71,8 +72,10 @@ class Check:
     adapted: tuple[str, ...]
 
 
-def stage_prompts(chat: ChatFormat, subtask: Subtask) -> tuple[StagePrompt, ...]:
-    """Build this stage's prompts in every situation."""
+def stage_prompts(chat: ChatFormat, subtask: Role) -> tuple[StagePrompt, ...]:
+    """Build this stage's prompts in every situation; for a joint adapter, one of each stage."""
+    if subtask == "joint":
+        return _one_of_each(chat)
     return tuple(_prompt(chat, subtask, situation) for situation in SITUATIONS)
 
 
@@ -93,9 +96,12 @@ def checks_of(chat: ChatFormat, adapter: AdapterEntry) -> tuple[Check, ...]:
 
 def base_checks(chat: ChatFormat) -> tuple[Check, ...]:
     """Return what the base is compared on: one prompt of each stage."""
+    return tuple(_check(None, prompt, "request") for prompt in _one_of_each(chat))
+
+
+def _one_of_each(chat: ChatFormat) -> tuple[StagePrompt, ...]:
     subtasks: tuple[Subtask, ...] = ("route", "select", "arguments")
-    prompts = [stage_prompts(chat, s)[i] for i, s in enumerate(subtasks)]
-    return tuple(_check(None, prompt, "request") for prompt in prompts)
+    return tuple(stage_prompts(chat, s)[i] for i, s in enumerate(subtasks))
 
 
 def _prompt(chat: ChatFormat, subtask: Subtask, situation: Situation) -> StagePrompt:

@@ -1,6 +1,7 @@
 """The plan of jobs: order, waiting, failures."""
 
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 from afx_train.jobs import JobResult, Launch, OnProgress, run_in_process, run_plan
@@ -25,7 +26,7 @@ def test_a_failed_job_does_not_end_the_others() -> None:
         "c": "not started",
         "d": "trained",
     }
-    assert "'a' failed" in results["c"].message
+    assert "starts from 'a', which failed" in results["c"].message
 
 
 def test_a_warm_start_waits_for_its_origin_and_others_pass_it() -> None:
@@ -42,6 +43,30 @@ def test_a_warm_start_waits_for_its_origin_and_others_pass_it() -> None:
 
     _run([plan("origin"), plan("warm", "origin"), plan("other")], runner, workers=2)
     assert started == ["origin", "other", "warm"]
+
+
+def test_every_running_job_has_a_gpu_of_its_own() -> None:
+    busy, most, lock = set[str](), list[int](), threading.Lock()
+    together = threading.Barrier(2, timeout=10)
+
+    def runner(job: AdapterPlan, launch: Launch, _: OnProgress) -> JobResult:
+        (gpu,) = launch.gpus
+        with lock:
+            assert gpu not in busy
+            busy.add(gpu)
+            most.append(len(busy))
+        together.wait()
+        with lock:
+            busy.remove(gpu)
+        together.wait()
+        return JobResult(name=job.name, status="trained")
+
+    plans = [plan(name) for name in "abcd"]
+    launch = replace(LAUNCH, gpus=("0", "3"))
+    nothing = {"on_progress": lambda *_: None, "on_result": lambda _: None}
+    results = run_plan(plans, launch, workers=9, runner=runner, **nothing)
+    assert all(r.status == "trained" for r in results)
+    assert max(most) == 2
 
 
 def test_a_warm_start_from_an_earlier_run_does_not_wait() -> None:

@@ -14,7 +14,7 @@ from afx_train.errors import TrainingDiverged
 from afx_train.evaluate import evaluate_adapter, threshold
 from afx_train.job import run_job
 from afx_train.loop import Progress, fresh_weights, learning_rate, token_losses, train
-from afx_train.marks import Marking, mark_adapters
+from afx_train.marks import Marker, Marking
 from afx_train.model import AdaptedModel, load_model
 from afx_train.outputs import read_weights
 from afx_train.recipe import Recipe, Training
@@ -130,6 +130,7 @@ def test_a_finished_adapter_loads_in_plain_peft_and_is_not_trained_twice(
         "adapter_config.json",
         "adapter_model.safetensors",
         "afx_adapter.json",
+        "training_log.json",
     ]
     assert [p.name for p in out.iterdir()] == ["args.files"]
     base = AutoModelForCausalLM.from_pretrained(workspace / "base")
@@ -148,7 +149,7 @@ def test_a_finished_adapter_loads_in_plain_peft_and_is_not_trained_twice(
 def test_evaluation_gives_the_probability_that_teacher_forcing_gives(
     task: Task, model: AdaptedModel
 ) -> None:
-    report = evaluate_adapter(model, task, task.dev, split="dev")
+    (report,) = evaluate_adapter(model, task, task.dev, split="dev")
     rows = task.evaluation(task.dev)[0]
     forced = score_targets(model, rows, [task.constraint(row) for row in rows])
     for verdict, greedy in zip(report.verdicts, forced, strict=False):
@@ -177,7 +178,7 @@ def test_marking_writes_the_score_and_the_threshold_into_the_card(
     path = workspace / "recipe.toml"
     run_job(path, "select.files", tmp_path, resume=False, report=_quiet)
     wanted = Marking(split="dev", calibrate=True)
-    (report,) = mark_adapters(path, tmp_path, ["select.files"], wanted)
+    (report,) = Marker(path, wanted).adapters(tmp_path, ["select.files"])
     card = read_card(tmp_path / "select.files")
     assert card is not None
     assert card.scores["dev_exact"] == round(report.accuracy.value, 4)

@@ -23,12 +23,17 @@ class Shown:
     @property
     def cost(self) -> int:
         """Tokens that are computed under the adapter."""
-        return len(self.example.prompt) + len(self.example.target) - 1
+        return len(self.variant.lead) + len(self.example.prompt) + len(self.example.target) - 1
+
+    @property
+    def prompt(self) -> Tokens:
+        """Tokens before the target that the adapter computes."""
+        return self.variant.lead + self.example.prompt
 
     @property
     def width(self) -> int:
-        """All tokens of the row but the static prefix."""
-        return self.example.width
+        """All tokens of the row but the shared prefix."""
+        return len(self.variant.lead) + self.example.width
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,7 +59,7 @@ def collate(rows: Sequence[Shown]) -> Batch:
     tokens, supervised, targets = [], list[int](), list[int]()
     start = 0
     for row in rows:
-        prompt, target = row.example.prompt, row.example.target
+        prompt, target = row.prompt, row.example.target
         tokens.append(prompt + target[:-1])
         first = start + len(prompt) - 1
         supervised += range(first, first + len(target))
@@ -71,35 +76,43 @@ def collate(rows: Sequence[Shown]) -> Batch:
     )
 
 
-def epoch_batches(
+def epoch_rows(
     examples: Sequence[Example],
     variants: Mapping[str, Sequence[Variant]],
     settings: Settings,
     *,
     none_target: Tokens,
     easy: Set[str],
-    seed: str,
-) -> list[Batch]:
-    """Draw an epoch: balance labels, give each example a variant, pack, shuffle the batches.
+    rng: Random,
+) -> list[Shown]:
+    """Draw an epoch's rows: balance labels, let easy ones rest, give each a variant.
 
     easy: keys of examples of which only a part is drawn.
     """
-    rng, shares, training = Random(seed), settings.examples, settings.training
+    shares, training = settings.examples, settings.training
     short = [e for e in examples if e.width <= shares.max_row_tokens]
     drawn = balanced(short, cap=shares.balance_cap, rng=rng)
     if shares.max_examples is not None:
         drawn = drawn[: shares.max_examples]
     drawn = [e for e in drawn if e.key not in easy or rng.random() < training.easy_kept] or drawn
-    groups: dict[Tokens, list[Shown]] = defaultdict(list)
+    rows: list[Shown] = []
     for example in drawn:
         # The same variant in every epoch, so that what the base computed for it can be recalled.
-        own = Random(f"{example.group}/{example.before}")
+        own = Random(f"{example.tool_set}/{example.before}")
         shown = show(example, variants[example.group], shares, none_target=none_target, rng=own)
-        groups[shown.variant.static].append(shown)
+        rows.append(shown)
+    return rows
+
+
+def packed_batches(rows: Iterable[Shown], *, batch_tokens: int, rng: Random) -> list[Batch]:
+    """Pack rows behind their prefixes, rows of like width together; shuffle the batches."""
+    groups: dict[tuple[Tokens, Tokens], list[Shown]] = defaultdict(list)
+    for row in rows:
+        groups[row.variant.static, row.variant.lead].append(row)
     batches = [
-        collate(rows)
+        collate(part)
         for shown in groups.values()
-        for rows in by_tokens(_bucketed(shown, rng), training.batch_tokens)
+        for part in by_tokens(_bucketed(shown, rng), batch_tokens)
     ]
     rng.shuffle(batches)
     return batches
@@ -137,10 +150,19 @@ def show(
     if example.may_lose_gold and without and rng.random() < shares.gold_removed:
         lost = replace(example, id=f"{example.id}/lost", label=NONE, target=none_target)
         return Shown(example=lost, variant=rng.choice(without))
-    fitting = [v for v in variants[1:] if example.label in v.names or example.label == example.stop]
+    fitting = [v for v in variants[1:] if _fits(example, v)]
     if not fitting or rng.random() < shares.plain_share:
         return Shown(example=example, variant=variants[0])
-    return Shown(example=example, variant=rng.choice(fitting))
+    chosen = rng.choice(fitting)
+    target = chosen.aliases.get(example.label, example.target)
+    return Shown(example=replace(example, target=target), variant=chosen)
+
+
+def _fits(example: Example, variant: Variant) -> bool:
+    stops = example.label == example.stop
+    return (example.label in variant.names or stops) and not (
+        variant.masked and example.stop != NONE
+    )
 
 
 def _bucketed(rows: Sequence[Shown], rng: Random) -> list[Shown]:

@@ -4,8 +4,8 @@ An adapter that has seen one catalog only learns positions instead of names. Eac
 one prefix, computed once, so there are few of them.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from random import Random
 from typing import TypeVar
 
@@ -18,10 +18,22 @@ _Item = TypeVar("_Item")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Variant:
-    """One rendering: the shared prefix and the names that stand in it."""
+    """One rendering: the prefix that rows share, and the names that stand in it.
+
+    lead: what each row computes under the adapter instead of a shared prefix (whole-prompt LoRA).
+    aliases: what a name is called in this rendering, where it is not called by itself.
+    masked: names or descriptions are missing, so that only requests without history fit.
+    """
 
     static: Tokens
     names: tuple[str, ...]
+    lead: Tokens = ()
+    aliases: Mapping[str, Tokens] = field(default_factory=dict[str, Tokens])
+    masked: bool = False
+
+    def under_adapter(self) -> "Variant":
+        """The same rendering for an adapter that acts on the whole prompt."""
+        return replace(self, static=(), lead=self.static)
 
 
 def route_variants(
@@ -53,6 +65,47 @@ def tool_variants(
         return select_prompt(chat, tool_set, shown, Situation(request="")).static
 
     return _variants(tuple(by_name), render, codec, count=count, seed=f"{seed}/{tool_set}")
+
+
+def masked_variants(
+    tool_set: str,
+    tools: Sequence[ToolSpec],
+    codec: Codec,
+    chat: ChatFormat,
+    *,
+    count: int,
+    seed: str,
+) -> tuple[Variant, ...]:
+    """Render tools whose names say nothing, and, in turn, tools without a description.
+
+    What is learned from the first are descriptions, from the second names: function masking of
+    Lin et al. 2024 (Hammer, arXiv:2410.04587), section 4.2. Only for requests without history,
+    which would call the tools by their own names.
+    """
+    made: list[Variant] = []
+    for number in range(count):
+        rng = Random(f"{seed}/{tool_set}/masked/{number}")
+        order = _shuffled(tools, rng)
+        aliases = dict[str, str]()
+        if number % 2 == 0:
+            aliases = {tool.name: _code_name(rng) for tool in order}
+            order = [replace(tool, name=aliases[tool.name]) for tool in order]
+        else:
+            order = [replace(tool, description="") for tool in order]
+        static = select_prompt(chat, tool_set, order, Situation(request="")).static
+        made.append(
+            Variant(
+                static=codec.encode([static]),
+                names=tuple(aliases) or tuple(tool.name for tool in order),
+                aliases={name: codec.label(alias) for name, alias in aliases.items()},
+                masked=True,
+            )
+        )
+    return tuple(made)
+
+
+def _code_name(rng: Random) -> str:
+    return "".join(rng.choices("bcdfghjklmnpqrstvwxz", k=2)) + f"{rng.randrange(1000):03}"
 
 
 def _variants(

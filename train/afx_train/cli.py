@@ -2,11 +2,14 @@
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from agentflux.errors import AgentFluxError, ConfigError, MissingExtra
+
+if TYPE_CHECKING:
+    from afx_train.controls import Control
 
 USAGE, NO_EXTRA, BAD_INPUT, FAILED_CHECK = 2, 3, 4, 5
 
@@ -16,15 +19,49 @@ app = typer.Typer(
     help="""Train decoupled LoRA adapters for tool calling: one that routes to a tool set, one
 selector a tool set, argument adapters.
 
-1. afx-train data build      phrasings → verified trajectories
-2. afx-train run RECIPE      trajectories → adapters
-3. afx-train cases, score    held-out cases for `afx eval`, and the marks of its predictions
+1. afx-train init            a recipe from an MCP configuration
+2. afx-train data build      phrasings → verified trajectories (or: data import, data teach)
+3. afx-train run RECIPE      trajectories → adapters (or: ablate, with controls)
+4. afx-train evaluate        marks of the adapters, and a report
+5. afx-train cases, score    held-out cases for `afx eval`, and the marks of its predictions
 """,
 )
 data_app = typer.Typer(no_args_is_help=True, help="Build and check training data.")
 app.add_typer(data_app, name="data")
 
+Workers = Annotated[int, typer.Option(help="Jobs at a time; 0: one a core, or one a GPU.", min=0)]
+Threads = Annotated[int, typer.Option(help="Threads a job; 0: cores / workers.", min=0)]
+ControlName = Annotated[
+    str | None,
+    typer.Option(help="joint, matched, prompt, request or instruction: see `ablate`."),
+]
+PagePath = Annotated[Path | None, typer.Option("--report", help="Write an HTML report here.")]
 RecipePath = Annotated[Path, typer.Argument(help="The recipe, a TOML file.", show_default=False)]
+
+
+@app.command()
+def init(
+    mcp: Annotated[Path, typer.Option(help="An `mcpServers` JSON file.", show_default=False)],
+    out: Annotated[Path, typer.Option(help="The recipe to write.")] = Path("recipe.toml"),
+    model: Annotated[
+        str, typer.Option(help="A Hugging Face folder or a catalogue name.")
+    ] = "smollm2-135m-instruct",
+    size: Annotated[str, typer.Option(help="small (0.1 to 1 billion parameters) or 7b.")] = "small",
+    granularity: Annotated[
+        str, typer.Option(help="Argument adapters: per_tool_set, per_tool, shared, shared+delta.")
+    ] = "per_tool_set",
+    force: Annotated[bool, typer.Option("--force", help="Replace an existing recipe.")] = False,
+) -> None:
+    """Ask the running servers for their tools and write a commented recipe.
+
+    Beside the recipe, data/tools gets one file a tool set; `data` commands read them.
+    """
+    from afx_train.starter import ask, write_starter
+
+    written = write_starter(
+        out, ask(mcp), model=model, size=size, granularity=granularity, force=force
+    )
+    print("\n".join(written))
 
 
 @app.command()
@@ -35,21 +72,54 @@ def run(
         list[str] | None, typer.Option(help="Train this adapter only; may be repeated.")
     ] = None,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on from the last finished epoch of each job.")
+        bool, typer.Option("--resume", help="Go on from each job's last checkpoint.")
     ] = False,
-    workers: Annotated[
-        int, typer.Option(help="Jobs at a time; 0: one a core, one on a GPU.", min=0)
-    ] = 0,
-    threads: Annotated[int, typer.Option(help="Threads a job; 0: cores / workers.", min=0)] = 0,
+    workers: Workers = 0,
+    threads: Threads = 0,
+    retries: Annotated[
+        int, typer.Option(help="How often a job whose process died is taken up again.", min=0)
+    ] = 1,
+    control: ControlName = None,
 ) -> None:
     """Train the adapters of a recipe, each in a process of its own.
 
     An adapter that is there already, from the same recipe and data, is skipped. A job that fails
     is reported and the others go on.
     """
-    from afx_train.runs import run_recipe
+    from afx_train.runs import Running, run_recipe
 
-    run_recipe(recipe, out, only or [], resume=resume, workers=workers, threads=threads)
+    how = Running(
+        resume=resume, workers=workers, threads=threads, retries=retries, control=_control(control)
+    )
+    run_recipe(recipe, out, only or [], how)
+
+
+@app.command()
+def ablate(
+    recipe: RecipePath,
+    out: Annotated[Path, typer.Option(help="Folder; each row gets one in it.")] = Path("ablation"),
+    row: Annotated[
+        list[str] | None,
+        typer.Option(help="base, decoupled, joint, matched, prompt, request, instruction."),
+    ] = None,
+    split: Annotated[str, typer.Option(help="dev or test.")] = "test",
+    limit: Annotated[int, typer.Option(help="Trajectories to mark; 0: all.", min=0)] = 0,
+    workers: Workers = 0,
+    threads: Threads = 0,
+) -> None:
+    """Train a recipe's controls with the same data and steps, and mark whole calls of each.
+
+    base: no adapter. joint: one adapter for all subtasks. matched: the same with as many
+    parameters as the decoupled adapters together. prompt: ordinary LoRA over the whole prompt.
+    request, instruction: activated LoRA from that boundary on. Goes on where it was stopped.
+    """
+    from afx_train.ablation import DEFAULT_ROWS
+    from afx_train.ablation import ablate as train_and_mark
+    from afx_train.marks import Marking
+    from afx_train.runs import Running
+
+    how, wanted = Running(workers=workers, threads=threads), Marking(split=split, limit=limit)
+    train_and_mark(recipe, out, row or DEFAULT_ROWS, how, wanted)
 
 
 @data_app.command("build")
@@ -92,12 +162,98 @@ def data_build(
 @data_app.command("check")
 def data_check(
     folder: Annotated[Path, typer.Argument(help="A data folder.", show_default=False)],
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    page: Annotated[
+        Path | None, typer.Option("--picture", help="Write length histograms here (HTML).")
+    ] = None,
 ) -> None:
     """Report counts, balance, leakage between splits, schema errors and unfounded values."""
     from afx_train.runs import check_folder
 
-    if not check_folder(folder):
+    if not check_folder(folder, as_json=as_json, page=page):
         raise typer.Exit(FAILED_CHECK)
+
+
+@data_app.command("import")
+def data_import(
+    form: Annotated[
+        str,
+        typer.Argument(
+            metavar="FORMAT",
+            help="xlam, bfcl, seal-tools, toolace, hwu64, clinc150 or snips.",
+            show_default=False,
+        ),
+    ],
+    source: Annotated[Path, typer.Argument(help="File or folder.", show_default=False)],
+    out: Annotated[Path, typer.Option(help="Folder to write.")] = Path("data"),
+    answers: Annotated[Path | None, typer.Option(help="BFCL's accepted answers.")] = None,
+    limit: Annotated[int, typer.Option(help="Rows to read; 0: all.", min=0)] = 0,
+) -> None:
+    """Convert a public data set. Nothing of it was executed; what breaks a schema is dropped."""
+    from afx_train.data.check import as_text
+    from afx_train.data.imports import import_folder
+
+    print(as_text(import_folder(form, source, out, answers=answers, limit=limit)))
+
+
+@data_app.command("teach")
+def data_teach(
+    data: Annotated[Path, typer.Argument(help="A data folder; it gets taught.jsonl.")],
+    endpoint: Annotated[str, typer.Option(help="OpenAI-compatible URL, with /v1.")],
+    model: Annotated[str, typer.Option(help="The model's name there.")],
+    key: Annotated[str, typer.Option(help="API key.", envvar="OPENAI_API_KEY")] = "",
+    count: Annotated[int, typer.Option(help="Rewordings a request and level.", min=1)] = 2,
+    limit: Annotated[int, typer.Option(help="Requests to reword; 0: all.", min=0)] = 100,
+    new: Annotated[int, typer.Option(help="New requests to ask for.", min=0)] = 0,
+    grammars: Annotated[Path | None, typer.Option(help="For --new: phrasing files.")] = None,
+    worlds: Annotated[Path | None, typer.Option(help="For --new: the scratch worlds.")] = None,
+    seed: Annotated[int, typer.Option(help="Chooses the requests.")] = 0,
+    per_minute: Annotated[float, typer.Option(help="Questions at most; 0: no limit.")] = 60.0,
+    price_in: Annotated[float, typer.Option(help="US dollars a million tokens asked.")] = 0.0,
+    price_out: Annotated[float, typer.Option(help="US dollars a million answered.")] = 0.0,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only estimate the cost.")] = False,
+) -> None:
+    """Let a teacher reword training requests at three levels of difficulty, and write new ones.
+
+    Rewordings must keep every value; new requests' calls must fit the schema and succeed on the
+    real servers. Answers are kept in the cache folder: a second run asks for nothing twice.
+    """
+    from afx_train.data.check import as_text
+    from afx_train.data.endpoint import Endpoint, Teacher
+    from afx_train.data.lessons import Lesson, estimated_cost, lesson_items, teach
+    from agentflux.contracts.cache import cache_folder
+
+    place = Endpoint(
+        url=endpoint,
+        model=model,
+        key=key,
+        per_minute=per_minute,
+        price_in=price_in,
+        price_out=price_out,
+    )
+    teacher = Teacher(place, cache_folder() / "teacher")
+    items = lesson_items(data, limit=limit, seed=seed)
+    dollars = estimated_cost(teacher, items, count=count)
+    print(f"{len(items)} requests to reword, about ${dollars:.2f}", file=sys.stderr)
+    if dry_run:
+        return
+    lesson = Lesson(count=count, new=new, grammars=grammars, worlds=worlds, seed=seed)
+    report, _ = teach(data, teacher, items, lesson)
+    spent = teacher.spent
+    print(
+        f"{spent.requests} questions asked, {spent.cached} answers from the cache, "
+        f"{spent.retries} retries, ${teacher.cost:.2f}",
+        file=sys.stderr,
+    )
+    print(as_text(report))
+
+
+@data_app.command("schema")
+def data_schema() -> None:
+    """Print the JSON Schema of a line of train.jsonl, dev.jsonl and test.jsonl."""
+    from afx_train.trajectory import schema_text
+
+    print(schema_text(), end="")
 
 
 @app.command()
@@ -122,12 +278,12 @@ def score(
     predictions: Annotated[Path, typer.Option(help="What `afx eval` wrote for them.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     errors: Annotated[int, typer.Option(help="Print so many wrong predictions.", min=0)] = 20,
+    page: PagePath = None,
 ) -> None:
     """Mark the predictions of `afx eval`: tool set, tool and call accuracy with 95 % intervals."""
-    from afx_train.score import as_json_text, as_text, score_files
+    from afx_train.runs import score_predictions
 
-    report = score_files(cases, predictions)
-    print(as_json_text(report) if as_json else as_text(report, errors=errors))
+    score_predictions(cases, predictions, as_json=as_json, errors=errors, page=page)
 
 
 @app.command()
@@ -138,18 +294,35 @@ def evaluate(
     only: Annotated[
         list[str] | None, typer.Option(help="Evaluate this adapter only; may be repeated.")
     ] = None,
-    limit: Annotated[int, typer.Option(help="Examples an adapter; 0: all.", min=0)] = 0,
+    limit: Annotated[int, typer.Option(help="Trajectories to mark; 0: all.", min=0)] = 0,
     calibrate: Annotated[
         bool, typer.Option("--calibrate", help="Set each card's abstention threshold (dev).")
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    page: PagePath = None,
+    control: ControlName = None,
 ) -> None:
-    """Mark each adapter alone in torch: names by their probability, arguments exactly."""
+    """Mark adapters in torch: names by their probability, arguments exactly, whole calls.
+
+    Whole calls also with stages replaced by the truth, which tells where the errors come from.
+    """
     from afx_train.marks import Marking
     from afx_train.runs import evaluate_recipe
 
-    wanted = Marking(split=split, limit=limit, calibrate=calibrate)
-    evaluate_recipe(recipe, out, only or [], wanted, as_json=as_json)
+    wanted = Marking(split=split, limit=limit, calibrate=calibrate, control=_control(control))
+    evaluate_recipe(recipe, out, only or [], wanted, as_json=as_json, page=page)
+
+
+def _control(name: str | None) -> "Control | None":
+    from afx_train.controls import CONTROLS
+    from afx_train.errors import RecipeError
+
+    for known in CONTROLS:
+        if name == known:
+            return known
+    if name is not None:
+        raise RecipeError(f"no control {name!r}; there are {', '.join(CONTROLS)}")
+    return None
 
 
 def main() -> None:

@@ -22,6 +22,14 @@ class TrainingDiverged(AgentFluxError):
         )
 
 
+class TeacherFailed(AgentFluxError):
+    """The endpoint of a teacher refused, failed too often or answered nonsense."""
+
+    def __init__(self, url: str, reason: str) -> None:
+        self.url, self.reason = url, reason
+        super().__init__(f"teacher {url}: {reason}")
+
+
 class JobFailed(AgentFluxError):
     """Some adapters of a plan were not trained; the others were."""
 

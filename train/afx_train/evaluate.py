@@ -1,9 +1,9 @@
 """Marks for one adapter alone, in torch: names by their probability, arguments exactly."""
 
+import hashlib
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence, Set
 from dataclasses import dataclass, replace
-from random import Random
 
 import torch
 from torch import Tensor
@@ -13,13 +13,18 @@ from afx_train.codec import Tokens
 from afx_train.examples import Example
 from afx_train.model import AdaptedModel, Rows
 from afx_train.score import Share, share
-from afx_train.scoring import score_targets
+from afx_train.scoring import Greedy, score_targets
 from afx_train.task import Task
+from agentflux.contracts.prompts import Subtask
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """One example's mark. chosen and probability: of the best name; empty for arguments."""
+    """One example's mark.
+
+    chosen and probability: of the best name. For arguments: the beginning that greedy decoding
+    writes up to and with its first token that differs, and 1.
+    """
 
     example: Example
     right: bool
@@ -29,33 +34,106 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AdapterReport:
-    """An adapter's marks on a split."""
+    """An adapter's marks on a split, for one subtask."""
 
     name: str
+    subtask: Subtask
     split: str
     accuracy: Share
     per_label: dict[str, Share]
     verdicts: tuple[Verdict, ...]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Swaps:
+    """End-to-end call accuracy, own stages against gold ones (the paper's oracle swap).
+
+    own: every stage is the adapters'. gold_set: the router is replaced by the truth. gold_tool:
+    router and selector are. gold_arguments: the arguments are, so this is tool accuracy.
+    own_set: tool set accuracy. Exact: a stage that was right gives the next one the true prompt.
+    """
+
+    own: Share
+    gold_set: Share
+    gold_tool: Share
+    gold_arguments: Share
+    own_set: Share
+
+
 def evaluate_adapter(
-    model: AdaptedModel, task: Task, examples: Sequence[Example], *, split: str, limit: int = 0
-) -> AdapterReport:
-    """Mark an adapter on examples, at most `limit` of them (0: all), under the plain catalog."""
-    chosen = list(examples)
-    if limit and len(chosen) > limit:
-        chosen = Random(f"{task.recipe.seed}/{task.plan.name}/evaluate").sample(chosen, limit)
-    mark = _mark_arguments if task.plan.subtask == "arguments" else _mark_names
-    verdicts = tuple(v for rows in task.evaluation(chosen) for v in mark(model, task, rows))
-    by_label: dict[str, list[bool]] = defaultdict(list)
-    for verdict in verdicts:
-        by_label[verdict.example.label].append(verdict.right)
-    return AdapterReport(
-        name=task.plan.name,
-        split=split,
-        accuracy=share(v.right for v in verdicts),
-        per_label={label: share(by_label[label]) for label in sorted(by_label)},
-        verdicts=verdicts,
+    model: AdaptedModel,
+    task: Task,
+    examples: Sequence[Example],
+    *,
+    split: str,
+    only: Set[str] | None = None,
+) -> tuple[AdapterReport, ...]:
+    """Mark an adapter under the plain catalog, one report for each subtask that it does.
+
+    only: the trajectories whose examples are marked; None for all.
+    """
+    chosen = [e for e in examples if only is None or trajectory_of(e) in only]
+    verdicts: dict[Subtask, list[Verdict]] = defaultdict(list)
+    for rows in task.evaluation(chosen):
+        subtask = rows[0].example.subtask
+        mark = _mark_arguments if subtask == "arguments" else _mark_names
+        verdicts[subtask] += mark(model, task, rows)
+    return tuple(
+        AdapterReport(
+            name=task.plan.name,
+            subtask=subtask,
+            split=split,
+            accuracy=share(v.right for v in found),
+            per_label=_per_label(found),
+            verdicts=tuple(found),
+        )
+        for subtask, found in verdicts.items()
+    )
+
+
+def some_trajectories(ids: Iterable[str], limit: int) -> frozenset[str] | None:
+    """Choose `limit` trajectories by their ids alone, so that all stages are marked on the same.
+
+    None stands for all of them (limit 0).
+    """
+    ordered = sorted(ids, key=lambda one: hashlib.sha256(one.encode()).digest())
+    return frozenset(ordered[:limit]) if limit else None
+
+
+def trajectory_of(example: Example) -> str:
+    """The id of the trajectory that an example is derived from."""
+    return example.id.rpartition("/")[0]
+
+
+def swaps(reports: Iterable[AdapterReport], *, single_set: bool) -> Swaps | None:
+    """Join the stages' verdicts on the same moments; None without a common one.
+
+    single_set: only one tool set is known, so that the device skips the router.
+    """
+    by_stage: dict[Subtask, dict[str, Verdict]] = defaultdict(dict)
+    for report in reports:
+        by_stage[report.subtask] |= {v.example.id: v for v in report.verdicts}
+    routed, selected = by_stage["route"], by_stage["select"]
+    rows: list[tuple[bool, bool, bool]] = []
+    for moment, verdict in selected.items() if single_set else routed.items():
+        stops = verdict.example.label == verdict.example.stop
+        if single_set or stops:
+            route = single_set or verdict.right
+            select = verdict.right
+        elif moment in selected:
+            route, select = verdict.right, selected[moment].right
+        else:
+            continue
+        filled = by_stage["arguments"].get(moment)
+        rows.append((route, select, filled is None or filled.right))
+    if not rows or not selected:
+        return None
+    return Swaps(
+        own=share(r and s and a for r, s, a in rows),
+        gold_set=share(s and a for _, s, a in rows),
+        gold_tool=share(a for _, _, a in rows),
+        gold_arguments=share(r and s for r, s, _ in rows),
+        own_set=share(r for r, _, _ in rows),
     )
 
 
@@ -64,15 +142,24 @@ def threshold(verdicts: Sequence[Verdict]) -> float:
 
     A refused name counts as the stop label. The lowest of equally good thresholds is taken.
     """
-    best, most = 0.0, sum(v.right for v in verdicts)
-    for candidate in sorted({v.probability for v in verdicts}):
-        right = sum(
-            v.right if v.probability >= candidate else v.example.label == v.example.stop
-            for v in verdicts
-        )
+    ordered = sorted(verdicts, key=lambda v: v.probability)
+    right = sum(v.right for v in ordered)
+    best, most, at = 0.0, right, 0
+    for candidate in dict.fromkeys(v.probability for v in ordered):
         if right > most:
             best, most = candidate, right
+        while at < len(ordered) and ordered[at].probability == candidate:
+            example = ordered[at].example
+            right += (example.label == example.stop) - ordered[at].right
+            at += 1
     return round(best, 4)
+
+
+def _per_label(verdicts: Sequence[Verdict]) -> dict[str, Share]:
+    by_label: dict[str, list[bool]] = defaultdict(list)
+    for verdict in verdicts:
+        by_label[verdict.example.label].append(verdict.right)
+    return {label: share(by_label[label]) for label in sorted(by_label)}
 
 
 def _mark_arguments(model: AdaptedModel, task: Task, rows: list[Shown]) -> list[Verdict]:
@@ -82,12 +169,32 @@ def _mark_arguments(model: AdaptedModel, task: Task, rows: list[Shown]) -> list[
         for row in rows
         for target in (row.example.target, *row.example.accept)
     ]
-    right: dict[str, bool] = defaultdict(bool)
+    scored: dict[str, list[tuple[Shown, Greedy]]] = defaultdict(list)
     for part in by_tokens(tried, task.settings.training.batch_tokens):
         scores = score_targets(model, part, [task.constraint(row) for row in part])
         for row, score in zip(part, scores, strict=True):
-            right[row.example.key] |= score.written
-    return [Verdict(example=row.example, right=right[row.example.key]) for row in rows]
+            scored[row.example.key].append((row, score))
+    return [
+        Verdict(
+            example=row.example,
+            right=any(score.written for _, score in scored[row.example.key]),
+            chosen=_beginning(task, scored[row.example.key]),
+        )
+        for row in rows
+    ]
+
+
+def _beginning(task: Task, tried: Sequence[tuple[Shown, Greedy]]) -> str:
+    """What would be written, up to the first token that no accepted target has."""
+    row, score = max(tried, key=lambda pair: _agreed(pair[1]))
+    target = row.example.target
+    if score.wrong_at is None or score.instead is None:
+        return task.codec.text(target)
+    return task.codec.text((*target[: score.wrong_at], score.instead)) + " …"
+
+
+def _agreed(score: Greedy) -> float:
+    return float("inf") if score.wrong_at is None else score.wrong_at
 
 
 def _mark_names(model: AdaptedModel, task: Task, rows: list[Shown]) -> list[Verdict]:
@@ -111,9 +218,7 @@ def _name_probabilities(
 ) -> list[tuple[Shown, tuple[Tokens, ...], Tensor]]:
     """Probability of each candidate, renormalized over the candidates' tokens at every branch."""
     static = rows[0].variant.static
-    prompts = Rows(
-        before=[row.example.before for row in rows], tokens=[row.example.prompt for row in rows]
-    )
+    prompts = Rows(before=[row.example.before for row in rows], tokens=[row.prompt for row in rows])
     with torch.no_grad():
         hidden, pasts = model.prefill(static, prompts)
         ends = torch.tensor([len(t) for t in prompts.tokens]).cumsum(0) - 1

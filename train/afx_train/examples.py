@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from random import Random
 
-from afx_train.catalogs import Variant, route_variants, tool_variants
+from afx_train.catalogs import Variant, masked_variants, route_variants, tool_variants
 from afx_train.codec import Codec, Tokens
 from afx_train.corpus import Corpus
 from afx_train.errors import RecipeError
@@ -13,8 +13,10 @@ from afx_train.trajectory import Split, Trajectory, TrajectoryStep
 from agentflux.contracts.prompts import (
     FINISH,
     NONE,
+    Boundary,
     Situation,
     StagePrompt,
+    Subtask,
     arguments_prompt,
     route_prompt,
     select_prompt,
@@ -22,19 +24,24 @@ from agentflux.contracts.prompts import (
 from agentflux.contracts.tools import Step, ToolCall, ToolSpec
 
 ROUTER = ""
+_ROUTE: Subtask = "route"
+_SELECT: Subtask = "select"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Example:
     """One prompt of a stage and what is to be written.
 
-    group: whose catalog variants stand before it (a tool set, or ROUTER).
+    group: whose catalog variants stand before it (a tool set, or ROUTER; of which part, where an
+    adapter learns several subtasks). tool_set: "" for the router.
     label: the right name; for arguments, the tool. stop: the candidate that ends the loop here.
     before: tokens that the base computes; prompt: tokens that the adapter computes.
     accept: other targets that are right as well.
     """
 
     id: str
+    subtask: Subtask
+    tool_set: str
     group: str
     label: str
     stop: str
@@ -73,9 +80,21 @@ class _Moment:
 class ExampleMaker:
     """Makes one adapter's examples and the catalog variants that they are shown with."""
 
-    def __init__(self, recipe: Recipe, plan: AdapterPlan, corpus: Corpus, codec: Codec) -> None:
+    def __init__(  # noqa: PLR0913 - the last two only for a part of a joint adapter
+        self,
+        recipe: Recipe,
+        plan: AdapterPlan,
+        corpus: Corpus,
+        codec: Codec,
+        *,
+        boundary: Boundary | None = None,
+        part: str = "",
+    ) -> None:
+        """plan: of one subtask. boundary, part: those of the joint adapter that this is part of."""
         self._recipe, self._plan, self._corpus, self._codec = recipe, plan, corpus, codec
         self._shares: ExampleShares = recipe.settings(plan).examples
+        self._boundary: Boundary = boundary or recipe.boundary_of(plan)
+        self._part = part
         if plan.tool_set is not None and plan.tool_set not in corpus.catalog:
             raise RecipeError(
                 f"adapter {plan.name!r}: tool set {plan.tool_set!r} is not in the data; "
@@ -91,25 +110,34 @@ class ExampleMaker:
         count, seed = self._shares.catalog_variants, f"{self._recipe.seed}"
         catalog, chat, codec = self._corpus.catalog, self._recipe.chat, self._codec
         if self._plan.subtask == "route":
-            return {ROUTER: route_variants(catalog, codec, chat, count=count, seed=seed)}
-        return {
-            name: tool_variants(name, catalog[name], codec, chat, count=count, seed=seed)
-            for name in self.tool_sets()
-        }
+            made = {ROUTER: route_variants(catalog, codec, chat, count=count, seed=seed)}
+        else:
+            masked = self._shares.masked_variants if self._plan.subtask == "select" else 0
+            made = {
+                name: (
+                    *tool_variants(name, catalog[name], codec, chat, count=count, seed=seed),
+                    *masked_variants(name, catalog[name], codec, chat, count=masked, seed=seed),
+                )
+                for name in self.tool_sets()
+            }
+        if self._boundary == "prompt":
+            made = {name: tuple(v.under_adapter() for v in vs) for name, vs in made.items()}
+        return {self._group(name): variants for name, variants in made.items()}
 
     def make(self, split: Split) -> tuple[Example, ...]:
         """Derive the examples of a split, in a fixed order."""
         items = [t for t in self._corpus.trajectories if t.split == split]
+        known = [t if t.verified else first_call_of(t) for t in items]
         rng = Random(f"{self._recipe.seed}/{self._plan.name}/{split}")
         if self._plan.subtask == "route":
-            return tuple(self._named(m) for m in _route_moments(items, self._shares, rng))
+            return tuple(self._named(m) for m in _route_moments(known, self._shares, rng))
         if self._plan.subtask == "select":
             return tuple(
                 self._named(moment)
                 for name in self.tool_sets()
-                for moment in self._select_moments(name, items, rng)
+                for moment in self._select_moments(name, known, rng)
             )
-        return tuple(self._argument_examples(items))
+        return tuple(self._argument_examples(known))
 
     def _select_moments(
         self, tool_set: str, items: Sequence[Trajectory], rng: Random
@@ -134,6 +162,7 @@ class ExampleMaker:
         for t in [*half, *_draw(foreign, count - len(half), rng)]:
             yield _stop(t, 0, tool_set, NONE)
         done = [t for t in items if t.steps and t.steps[-1].tool_set == tool_set]
+        done = [t for t in done if t.verified]
         for t in _draw(done, round(self._shares.select_finish * len(wanted)), rng):
             yield _stop(t, len(t.steps), tool_set, FINISH)
 
@@ -155,7 +184,9 @@ class ExampleMaker:
         before, adapted = self._pieces(prompt)
         return Example(
             id=f"{trajectory.id}/{number}",
-            group=step.tool_set,
+            subtask="arguments",
+            tool_set=step.tool_set,
+            group=self._group(step.tool_set),
             label=step.tool,
             stop="",
             before=before,
@@ -167,14 +198,16 @@ class ExampleMaker:
     def _named(self, moment: _Moment) -> Example:
         chat, catalog = self._recipe.chat, self._corpus.catalog
         if self._plan.subtask == "route":
-            prompt = route_prompt(chat, catalog, moment.situation)
+            prompt, subtask, name = route_prompt(chat, catalog, moment.situation), _ROUTE, ROUTER
         else:
-            tools = catalog[moment.tool_set]
-            prompt = select_prompt(chat, moment.tool_set, tools, moment.situation)
+            tools, subtask, name = catalog[moment.tool_set], _SELECT, moment.tool_set
+            prompt = select_prompt(chat, name, tools, moment.situation)
         before, adapted = self._pieces(prompt)
         return Example(
             id=moment.id,
-            group=ROUTER if self._plan.subtask == "route" else moment.tool_set,
+            subtask=subtask,
+            tool_set=name,
+            group=self._group(name),
             label=moment.label,
             stop=FINISH if moment.situation.steps else NONE,
             before=before,
@@ -184,8 +217,17 @@ class ExampleMaker:
 
     def _pieces(self, prompt: StagePrompt) -> tuple[Tokens, Tokens]:
         """Tokens between the static part and the boundary, and after the boundary."""
-        base, adapted = prompt.split(self._recipe.boundary_of(self._plan))
-        return self._codec.encode(base[1:]), self._codec.encode(adapted)
+        base, adapted = prompt.split(self._boundary)
+        own = adapted if base else adapted[1:]
+        return self._codec.encode(base[1:]), self._codec.encode(own)
+
+    def _group(self, name: str) -> str:
+        return f"{self._part}:{name}" if self._part else name
+
+
+def first_call_of(trajectory: Trajectory) -> Trajectory:
+    """Keep the first call only: later ones would follow on results that nobody has seen."""
+    return trajectory.model_copy(update={"steps": trajectory.steps[:1]})
 
 
 def situation(trajectory: Trajectory, steps: int) -> Situation:
@@ -216,7 +258,7 @@ def _route_moments(
                 step=step,
             )
     scenarios = [t for t in items if len(t.steps) > 1]
-    single = [t for t in items if len(t.steps) == 1]
+    single = [t for t in items if len(t.steps) == 1 and t.verified]
     for trajectory in [*scenarios, *_draw(single, round(shares.route_finish * len(single)), rng)]:
         yield _stop(trajectory, len(trajectory.steps), ROUTER, FINISH)
 

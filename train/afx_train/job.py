@@ -5,12 +5,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from afx_train.codec import Codec
+from afx_train.controls import Control, load_recipe
 from afx_train.corpus import load_corpus
 from afx_train.errors import RecipeError
-from afx_train.loop import Report, fresh_weights, train, warm_weights
+from afx_train.loop import CHECKPOINT_S, Report, delta_weights, fresh_weights, train, warm_weights
 from afx_train.model import load_model
 from afx_train.outputs import read_weights, write_adapter
-from afx_train.recipe import AdapterPlan, Recipe, base_folder, data_folders, read_recipe
+from afx_train.recipe import AdapterPlan, Recipe, base_folder, data_folders
 from afx_train.task import job_sha256, make_task
 from agentflux.contracts.cache import weights_sha256
 from agentflux.contracts.cards import AdapterCard, read_card
@@ -24,33 +25,49 @@ class Outcome:
     skipped: bool
 
 
-def run_job(recipe_path: Path, name: str, out: Path, *, resume: bool, report: Report) -> Outcome:
+def run_job(  # noqa: PLR0913 - the worker's arguments
+    recipe_path: Path,
+    name: str,
+    out: Path,
+    *,
+    resume: bool,
+    report: Report,
+    control: Control | None = None,
+    checkpoint_s: float = CHECKPOINT_S,
+) -> Outcome:
     """Train one adapter into `out/<name>`, unless it is there from the same recipe and data.
+
+    control: train it as this control of the recipe would. checkpoint_s: see `loop.train`.
 
     Raises:
         ConfigError: recipe, data or base model are wrong.
         TrainingDiverged: the loss is not a number.
     """
-    recipe = read_recipe(recipe_path)
+    recipe = load_recipe(recipe_path, control)
     plan = plan_named(recipe, name, recipe_path)
     base, corpus = base_folder(recipe, recipe_path), load_corpus(data_folders(recipe, recipe_path))
     base_hash = weights_sha256(base)
     job = job_sha256(
-        recipe, plan, data=corpus.sha256, base=base_hash, started_from=_job_of(out, plan.warm_start)
+        recipe, plan, data=corpus.sha256, base=base_hash, started_from=_job_of(out, plan.origin)
     )
+    state = out / f".{name}"
     card = read_card(out / name) if (out / name).is_dir() else None
     if card is not None and card.training.get("job_sha256") == job:
+        shutil.rmtree(state, ignore_errors=True)  # killed before it could clean up
         return Outcome(card=card, skipped=True)
     task = make_task(recipe, plan, corpus, Codec(base, recipe.chat))
     model = load_model(base, task.settings.lora, precision=task.settings.training.precision)
     model.recall_bytes = int(task.settings.training.recall_gib * 2**30)
+    fresh_weights(model, seed=recipe.seed)
     if plan.warm_start:
         warm_weights(model, read_weights(out / plan.warm_start), origin=plan.warm_start)
-    else:
-        fresh_weights(model, seed=recipe.seed)
-    state = out / f".{name}"
+    elif plan.delta_of:
+        shared, frozen = read_weights(out / plan.delta_of), recipe.frozen_rank(plan)
+        delta_weights(model, shared, origin=plan.delta_of, frozen=frozen)
     state.mkdir(parents=True, exist_ok=True)
-    weights, history = train(task, model, state, job=job, resume=resume, report=report)
+    weights, history = train(
+        task, model, state, job=job, resume=resume, report=report, checkpoint_s=checkpoint_s
+    )
     card = write_adapter(out / name, model.peft, weights, task, history, base=base_hash)
     shutil.rmtree(state)
     return Outcome(card=card, skipped=False)
@@ -62,15 +79,14 @@ def plan_named(recipe: Recipe, name: str, recipe_path: Path) -> AdapterPlan:
     Raises:
         RecipeError: there is none of that name; lists those that are.
     """
-    for plan in recipe.adapters:
-        if plan.name == name:
-            return plan
-    known = ", ".join(plan.name for plan in recipe.adapters)
-    raise RecipeError(f"has no adapter {name!r}; it has {known}", where=str(recipe_path))
+    try:
+        return recipe.named(name)
+    except ValueError as error:
+        raise RecipeError(str(error), where=str(recipe_path)) from error
 
 
 def _job_of(out: Path, name: str | None) -> str:
-    """Identity of the job that made a warm start's adapter.
+    """Identity of the job that made the adapter which another one starts from.
 
     Raises:
         RecipeError: it is not there yet.
@@ -79,5 +95,7 @@ def _job_of(out: Path, name: str | None) -> str:
         return ""
     card = read_card(out / name) if (out / name).is_dir() else None
     if card is None:
-        raise RecipeError(f"warm_start: adapter {name!r} is not in {out}; train it first")
+        raise RecipeError(
+            f"warm_start or delta_of: adapter {name!r} is not in {out}; train it first"
+        )
     return card.training.get("job_sha256", "")

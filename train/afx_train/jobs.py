@@ -12,10 +12,11 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from afx_train.controls import Control
 from afx_train.recipe import AdapterPlan
 
 Status = Literal["trained", "skipped", "failed", "not started"]
@@ -37,12 +38,20 @@ class JobResult:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Launch:
-    """What every worker of a run gets."""
+    """What every worker of a run gets.
+
+    retries: how often a job whose process died is taken up again where it stood. A job that says
+    why it failed is not tried again: it would fail for the same reason. gpus: as
+    CUDA_VISIBLE_DEVICES names them; each running job gets one of its own.
+    """
 
     recipe: Path
     out: Path
     threads: int
     resume: bool
+    retries: int = 0
+    control: Control | None = None
+    gpus: tuple[str, ...] = ()
 
 
 Runner = Callable[[AdapterPlan, Launch, OnProgress], JobResult]
@@ -60,33 +69,55 @@ def run_plan(
     """Run jobs in order, `workers` at a time; a warm start waits for its origin."""
     start = runner or run_in_process
     results: dict[str, JobResult] = {}
-    waiting, running = deque(plans), dict[Future[JobResult], str]()
+    waiting, running = deque(plans), dict[Future[JobResult], tuple[str, tuple[str, ...]]]()
+    free: deque[tuple[str, ...]] = deque((gpu,) for gpu in launch.gpus)
+    workers = min(workers, len(free)) if free else workers
     planned = {plan.name for plan in plans}
     with ThreadPoolExecutor(max_workers=workers) as pool:
         while waiting or running:
             for plan in _ready(waiting, results, planned, workers - len(running)):
                 waiting.remove(plan)
-                origin = results.get(plan.warm_start or "")
-                if origin is not None and origin.status == "failed":
-                    message = f"its warm start {plan.warm_start!r} failed"
+                origin = results.get(plan.origin or "")
+                if origin is not None and origin.status in ("failed", "not started"):
+                    message = f"it starts from {plan.origin!r}, which failed"
                     results[plan.name] = JobResult(
                         name=plan.name, status="not started", message=message
                     )
                     on_result(results[plan.name])
                 else:
-                    running[pool.submit(start, plan, launch, on_progress)] = plan.name
+                    gpu = free.popleft() if free else ()
+                    own = replace(launch, gpus=gpu)
+                    running[pool.submit(start, plan, own, on_progress)] = plan.name, gpu
             done, _ = wait(running, return_when=FIRST_COMPLETED) if running else (set(), set())
             for future in done:
-                results[running.pop(future)] = future.result()
+                name, gpu = running.pop(future)
+                results[name] = future.result()
+                if gpu:
+                    free.append(gpu)
                 on_result(future.result())
     return [results[plan.name] for plan in plans]
 
 
 def run_in_process(plan: AdapterPlan, launch: Launch, on_progress: OnProgress) -> JobResult:
-    """Run a job in a process of its own and read its progress."""
+    """Run a job in a process of its own and read its progress; again if the process dies."""
+    result = _attempt(plan, launch, on_progress)
+    for _ in range(launch.retries):
+        if isinstance(result, JobResult):
+            break
+        result = _attempt(plan, replace(launch, resume=True), on_progress)
+    if isinstance(result, JobResult):
+        return result
+    return JobResult(name=plan.name, status="failed", message=result)
+
+
+def _attempt(plan: AdapterPlan, launch: Launch, on_progress: OnProgress) -> JobResult | str:
+    """Returns the result, or how the process died."""
     command = [sys.executable, "-m", "afx_train.worker", str(launch.recipe), plan.name]
     command += [str(launch.out), str(launch.threads), "resume" if launch.resume else "anew"]
+    command += [launch.control or "as-is"]
     env = _HEAP | os.environ | {"OMP_NUM_THREADS": str(launch.threads), "PYTHONWARNINGS": "ignore"}
+    if launch.gpus:
+        env["CUDA_VISIBLE_DEVICES"] = launch.gpus[0]
     tail: deque[str] = deque(maxlen=_TAIL_LINES)
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env
@@ -103,8 +134,7 @@ def run_in_process(plan: AdapterPlan, launch: Launch, on_progress: OnProgress) -
         drain.join()
     if result is not None:
         return result
-    message = f"its process ended with {process.returncode}: {''.join(tail).strip()[-600:]}"
-    return JobResult(name=plan.name, status="failed", message=message)
+    return f"its process ended with {process.returncode}: {''.join(tail).strip()[-600:]}"
 
 
 def _read(lines: Iterable[str], name: str, on_progress: OnProgress) -> JobResult | None:
@@ -130,7 +160,7 @@ def _ready(
 
     def ready() -> Iterator[AdapterPlan]:
         for plan in waiting:
-            origin = plan.warm_start
+            origin = plan.origin
             if origin is None or origin in results or origin not in planned:
                 yield plan
 

@@ -1,7 +1,7 @@
-"""The training loop of one adapter: prefix-cached, reproducible, resumable after any epoch."""
+"""The training loop of one adapter: prefix-cached, reproducible, resumable after a kill."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from random import Random
@@ -12,14 +12,17 @@ import torch
 from peft import get_peft_model_state_dict, set_peft_model_state_dict
 from torch import Tensor
 
-from afx_train.batching import Batch
+from afx_train.batching import Batch, Shown
 from afx_train.errors import RecipeError, TrainingDiverged
 from afx_train.model import AdaptedModel, Rows
+from afx_train.recall import Asked
 from afx_train.recipe import Training
 from afx_train.scoring import score_targets
 from afx_train.task import Task
 
 CHECKPOINT = "checkpoint.pt"
+CHECKPOINT_S = 60.0
+_FORMAT = 2
 _FLOOR = 0.05  # the schedule's end, as a share of the peak
 
 
@@ -41,45 +44,76 @@ class Progress:
 
 @dataclass(slots=True, kw_only=True)
 class History:
-    """What is known after some epochs; the best epoch's adapter lies in the checkpoint."""
+    """What is known after some epochs; the best epoch's adapter lies in the checkpoint.
+
+    losses, dev: one a finished epoch. steps: the loss of every optimizer step.
+    rested: for every epoch that began, the examples that were easy then.
+    """
 
     job: str
     epoch: int = 0
     step: int = 0
     losses: list[float] = field(default_factory=list[float])
+    steps: list[float] = field(default_factory=list[float])
     dev: list[float] = field(default_factory=list[float])
     seconds: float = 0.0
     examples: int = 0
-    easy: list[str] = field(default_factory=list[str])
+    rested: list[list[str]] = field(default_factory=list[list[str]])
 
     @property
     def best(self) -> int:
         """Number of the best epoch so far, from 0; the earliest of equals."""
         return self.dev.index(max(self.dev))
 
+    def stale(self, patience: int | None) -> bool:
+        """Whether that many epochs in a row were no better than the best one."""
+        return patience is not None and bool(self.dev) and len(self.dev) - 1 - self.best >= patience
+
+
+@dataclass(slots=True, kw_only=True)
+class _Place:
+    """How far an epoch has come. easy: the examples that are easy by now."""
+
+    steps: int = 0
+    total: float = 0.0
+    seen: int = 0
+    seconds: float = 0.0
+    easy: list[str] = field(default_factory=list[str])
+
 
 Weights = dict[str, Tensor]
 Report = Callable[[Progress], None]
 
 
-def train(
-    task: Task, model: AdaptedModel, folder: Path, *, job: str, resume: bool, report: Report
+def train(  # noqa: PLR0913 - one caller, each a fact of the job
+    task: Task,
+    model: AdaptedModel,
+    folder: Path,
+    *,
+    job: str,
+    resume: bool,
+    report: Report,
+    checkpoint_s: float = CHECKPOINT_S,
 ) -> tuple[Weights, History]:
     """Train an adapter and return the best epoch's weights.
 
-    folder: holds the checkpoint, written after each epoch. job: identity of the job, so that a
-    checkpoint of another job is not taken up.
+    folder: holds the checkpoint, written after each epoch and every `checkpoint_s` seconds within
+    one. A run that goes on from it gives the same weights, on a CPU with the same number of
+    threads bit for bit. job: identity of the job; a checkpoint of another job is not taken up.
 
     Raises:
         TrainingDiverged: the loss or its gradient is not a number.
     """
     torch.manual_seed(task.recipe.seed)
-    run = _Run(task, model, job, report)
+    run = _Run(task, model, job, report, folder / CHECKPOINT, checkpoint_s)
     if resume:
-        run.load(folder / CHECKPOINT)
-    for epoch in range(run.history.epoch, task.settings.training.epochs):
+        run.load()
+    training = task.settings.training
+    for epoch in range(run.history.epoch, training.epochs):
+        if run.history.stale(training.patience):
+            break
         run.epoch(epoch)
-        run.save(folder / CHECKPOINT)
+        run.save()
     return run.best, run.history
 
 
@@ -107,6 +141,36 @@ def warm_weights(model: AdaptedModel, weights: Weights, *, origin: str) -> None:
     set_peft_model_state_dict(model.peft, {k: v.float() for k, v in weights.items()})
 
 
+def delta_weights(model: AdaptedModel, weights: Weights, *, origin: str, frozen: int) -> None:
+    """Put another adapter's weights into the first `frozen` ranks and let only the rest learn.
+
+    Call after `fresh_weights`. The new ranks start without effect (B is zero).
+
+    Raises:
+        RecipeError: the other adapter has another rank or other modules.
+    """
+    own = get_peft_model_state_dict(model.peft)
+    for name, tensor in own.items():
+        rows = "lora_A" in name
+        part = tensor[:frozen] if rows else tensor[:, :frozen]
+        if name not in weights or weights[name].shape != part.shape:
+            raise RecipeError(f"delta_of: adapter {origin!r} has another rank or other modules")
+        part.copy_(weights[name])
+    set_peft_model_state_dict(model.peft, own)
+    for name, parameter in model.peft.named_parameters():
+        if parameter.requires_grad:
+            parameter.register_hook(_without_first(frozen, rows="lora_A" in name))
+
+
+def _without_first(frozen: int, *, rows: bool) -> Callable[[Tensor], Tensor]:
+    def clear(gradient: Tensor) -> Tensor:
+        kept = gradient.clone()
+        (kept[:frozen] if rows else kept[:, :frozen]).zero_()
+        return kept
+
+    return clear
+
+
 def learning_rate(training: Training, done: float) -> float:
     """The schedule's value after a share of the training, 0 to 1."""
     if done < training.warmup:
@@ -121,63 +185,100 @@ def learning_rate(training: Training, done: float) -> float:
 
 
 class _Run:
-    def __init__(self, task: Task, model: AdaptedModel, job: str, report: Report) -> None:
+    def __init__(  # noqa: PLR0913 - internal
+        self,
+        task: Task,
+        model: AdaptedModel,
+        job: str,
+        report: Report,
+        path: Path,
+        checkpoint_s: float,
+    ) -> None:
         self.task, self.model, self.report = task, model, report
+        self.path, self.checkpoint_s, self.saved_at = path, checkpoint_s, monotonic()
         self.training = task.settings.training
-        self.history, self.best = History(job=job), Weights()
+        self.history, self.place, self.best = History(job=job), _Place(), Weights()
         self.optimizer = torch.optim.AdamW(
             model.trained, lr=0.0, weight_decay=self.training.weight_decay, betas=(0.9, 0.98)
         )
         self.easy: set[str] = set()
 
     def epoch(self, epoch: int) -> None:
-        started, total, seen = monotonic(), 0.0, 0
-        windows = self._windows(epoch)
-        for number, window in enumerate(windows, start=1):
-            done = (epoch + (number - 1) / len(windows)) / self.training.epochs
-            loss = self._step(window, learning_rate(self.training, done))
-            total, seen = total + loss, seen + sum(len(b.tokens) for b in window)
+        """Go over an epoch, from where its last checkpoint stands."""
+        if len(self.history.rested) == epoch:
+            self.history.rested.append(sorted(self.easy))
+        windows, place = self._windows(epoch), self.place
+        started = monotonic() - place.seconds
+        for number in range(place.steps, len(windows)):
+            done = (epoch + number / len(windows)) / self.training.epochs
+            loss = self._step(windows[number], learning_rate(self.training, done))
+            place.steps, place.total = number + 1, place.total + loss
+            place.seen += sum(len(b.tokens) for b in windows[number])
+            place.seconds = monotonic() - started
             self.history.step += 1
-            rate = seen / (monotonic() - started)
-            self._say(epoch, number, len(windows), total / number, rate)
-        self.history.seconds += monotonic() - started
-        self.history.examples += seen
-        self.history.losses.append(total / len(windows))
-        rate = seen / (monotonic() - started)
-        self.history.easy = sorted(self.easy)
+            self.history.steps.append(round(loss, 5))
+            if monotonic() - self.saved_at >= self.checkpoint_s:
+                self.save()
+            self._say(epoch, len(windows))
+        self._end(epoch, len(windows))
+
+    def _end(self, epoch: int, windows: int) -> None:
+        place, self.place = self.place, _Place()
+        self.history.seconds += place.seconds
+        self.history.examples += place.seen
+        self.history.losses.append(place.total / windows)
         self.history.dev.append(self._dev_accuracy())
         self.history.epoch = epoch + 1
         if self.history.best == epoch:
             self.best = _copy(get_peft_model_state_dict(self.model.peft))
-        mean, of = total / len(windows), len(windows)
-        self._say(epoch, of, of, mean, rate, self.history.dev[-1])
+        self._say(epoch, windows, place, self.history.dev[-1])
 
-    def save(self, path: Path) -> None:
+    def save(self) -> None:
         """Write the checkpoint, by a temporary name."""
+        self.place.easy = sorted(self.easy)
         state = {
+            "format": _FORMAT,
             "history": asdict(self.history),
+            "place": asdict(self.place),
             "best": self.best,
             "weights": get_peft_model_state_dict(self.model.peft),
             "optimizer": self.optimizer.state_dict(),
         }
-        partial = path.with_name(path.name + ".partial")
+        partial = self.path.with_name(self.path.name + ".partial")
         torch.save(state, partial)
-        partial.replace(path)
+        partial.replace(self.path)
+        self.saved_at = monotonic()
 
-    def load(self, path: Path) -> None:
+    def load(self) -> None:
         """Take up a checkpoint of the same job; anything else is left aside."""
-        if not path.is_file():
+        if not self.path.is_file():
             return
-        state: dict[str, Any] = torch.load(path, weights_only=True)
-        if state["history"]["job"] != self.history.job:
+        state: dict[str, Any] = torch.load(self.path, weights_only=True)
+        if state.get("format") != _FORMAT or state["history"]["job"] != self.history.job:
             return
-        self.history, self.best = History(**state["history"]), state["best"]
-        self.easy = set(self.history.easy)
+        self.history, self.place = History(**state["history"]), _Place(**state["place"])
+        self.best, self.easy = state["best"], set(self.place.easy)
         set_peft_model_state_dict(self.model.peft, state["weights"])
         self.optimizer.load_state_dict(state["optimizer"])
+        self.model.recalled(self._asked())
+
+    def _asked(self) -> Iterator[Asked]:
+        """What the run has asked the base for so far, in order."""
+        for epoch in range(self.history.epoch):
+            yield from (
+                (batch.static, batch.before) for window in self._windows(epoch) for batch in window
+            )
+            yield from (
+                (rows[0].variant.static, [row.example.before for row in rows])
+                for rows in self._dev_rows()
+            )
+        if self.place.steps:
+            for window in self._windows(self.history.epoch)[: self.place.steps]:
+                yield from ((batch.static, batch.before) for batch in window)
 
     def _windows(self, epoch: int) -> list[list[Batch]]:
-        batches, size = self.task.batches(epoch, self.easy), self.training.accumulate
+        rested = frozenset(self.history.rested[epoch])
+        batches, size = self.task.batches(epoch, rested), self.training.accumulate
         return [batches[at : at + size] for at in range(0, len(batches), size)]
 
     def _step(self, window: Sequence[Batch], rate: float) -> float:
@@ -207,14 +308,17 @@ class _Run:
             else:
                 self.easy.discard(key)
 
-    def _dev_accuracy(self) -> float:
+    def _dev_rows(self) -> list[list[Shown]]:
         examples = list(self.task.dev)
         if len(examples) > self.training.dev_examples:
             rng = Random(f"{self.task.recipe.seed}/{self.task.plan.name}/dev")
             examples = rng.sample(examples, self.training.dev_examples)
+        return self.task.evaluation(examples)
+
+    def _dev_accuracy(self) -> float:
         written = [
             greedy.written
-            for rows in self.task.evaluation(examples)
+            for rows in self._dev_rows()
             for greedy in score_targets(
                 self.model, rows, [self.task.constraint(row) for row in rows]
             )
@@ -222,18 +326,19 @@ class _Run:
         return sum(written) / len(written)
 
     def _say(
-        self, epoch: int, number: int, of: int, loss: float, rate: float, dev: float | None = None
+        self, epoch: int, of: int, place: _Place | None = None, dev: float | None = None
     ) -> None:
         """Report. Later epochs are taken to be as long as this one."""
+        place = place or self.place
         later = (self.training.epochs - epoch - 1) * of
         self.report(
             Progress(
                 epoch=epoch + 1,
                 epochs=self.training.epochs,
                 step=self.history.step,
-                steps=self.history.step + of - number + later,
-                loss=loss,
-                examples_per_s=rate,
+                steps=self.history.step + of - place.steps + later,
+                loss=place.total / max(1, place.steps),
+                examples_per_s=place.seen / max(place.seconds, 1e-9),
                 dev=dev,
             )
         )

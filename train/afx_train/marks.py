@@ -1,66 +1,110 @@
 """Evaluate a recipe's trained adapters and put the marks into their cards."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
 from afx_train.codec import Codec
+from afx_train.controls import Control, load_recipe, trained_of
 from afx_train.corpus import load_corpus
 from afx_train.errors import DataError, RecipeError
-from afx_train.evaluate import AdapterReport, evaluate_adapter, threshold
-from afx_train.examples import ExampleMaker
+from afx_train.evaluate import AdapterReport, evaluate_adapter, some_trajectories, threshold
 from afx_train.job import plan_named
-from afx_train.loop import warm_weights
+from afx_train.loop import Weights, fresh_weights, warm_weights
 from afx_train.model import load_model
 from afx_train.outputs import read_weights
-from afx_train.recipe import base_folder, data_folders, read_recipe
+from afx_train.recipe import AdapterPlan, base_folder, data_folders
 from afx_train.task import make_task
 from afx_train.trajectory import Split
-from agentflux.contracts.bundle import Calibration
 from agentflux.contracts.cards import read_card, write_card
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Marking:
-    """What to mark. limit: examples an adapter, 0 for all. calibrate: set the cards' thresholds."""
+    """What to mark.
+
+    limit: trajectories whose examples are marked, 0 for all. calibrate: set the cards' thresholds.
+    """
 
     split: str
     limit: int = 0
     calibrate: bool = False
+    control: Control | None = None
 
 
-def mark_adapters(
-    recipe_path: Path, out: Path, only: list[str], wanted: Marking
-) -> Iterator[AdapterReport]:
-    """Mark each adapter on a split; its card gets the accuracy and, if asked, the threshold.
+class Marker:
+    """A recipe with its data, ready to mark adapters on one split.
 
     Raises:
-        ConfigError: the recipe, its data, the split or an adapter is not there or wrong.
+        ConfigError: the recipe, its data or the split is not there or wrong.
     """
-    split = wanted.split
-    if split not in ("train", "dev", "test"):
-        raise DataError(f"no split {split!r}; there are train, dev and test")
-    recipe = read_recipe(recipe_path)
-    base, corpus = base_folder(recipe, recipe_path), load_corpus(data_folders(recipe, recipe_path))
-    codec = Codec(base, recipe.chat)
-    plans = [plan_named(recipe, name, recipe_path) for name in only] or list(recipe.adapters)
-    for plan in plans:
-        folder = out / plan.name
-        card = read_card(folder) if folder.is_dir() else None
-        if card is None:
-            raise RecipeError(f"adapter {plan.name!r} is not in {out}; train it first")
-        task = make_task(recipe, plan, corpus, codec)
-        model = load_model(base, task.settings.lora, precision=task.settings.training.precision)
-        warm_weights(model, read_weights(folder), origin=plan.name)
-        examples = ExampleMaker(recipe, plan, corpus, codec).make(cast(Split, split))
+
+    def __init__(self, recipe_path: Path, wanted: Marking) -> None:
+        if wanted.split not in ("train", "dev", "test"):
+            raise DataError(f"no split {wanted.split!r}; there are train, dev and test")
+        self.path, self.wanted = recipe_path, wanted
+        self.recipe = load_recipe(recipe_path, wanted.control)
+        self.base = base_folder(self.recipe, recipe_path)
+        self.corpus = load_corpus(data_folders(self.recipe, recipe_path))
+        self.codec = Codec(self.base, self.recipe.chat)
+
+    def adapters(self, out: Path, only: Sequence[str]) -> Iterator[AdapterReport]:
+        """Mark each adapter; its card gets the accuracy and, if asked, the threshold.
+
+        Raises:
+            ConfigError: an adapter is not there, or the split has no examples for it.
+        """
+        for plan in self.plans(only):
+            folder = out / plan.name
+            card = read_card(folder) if folder.is_dir() else None
+            if card is None:
+                raise RecipeError(f"adapter {plan.name!r} is not in {out}; train it first")
+            reports = self._mark(plan, read_weights(folder))
+            if not reports:
+                continue
+            changes: dict[str, object] = {"scores": card.scores | _scores(reports)}
+            named = [v for r in reports if r.subtask != "arguments" for v in r.verdicts]
+            if self.wanted.calibrate and named:
+                floor = {"min_probability": threshold(named)}
+                changes["calibration"] = card.calibration.model_copy(update=floor)
+            write_card(folder, card.model_copy(update=changes))
+            yield from reports
+
+    def base_model(self) -> Iterator[AdapterReport]:
+        """Mark the base model itself on what the adapters are trained for."""
+        for plan in self.plans(()):
+            yield from self._mark(plan, None)
+
+    def plans(self, only: Sequence[str]) -> list[AdapterPlan]:
+        """The adapters to mark."""
+        named = [plan_named(self.recipe, name, self.path) for name in only]
+        return named or list(trained_of(self.recipe, self.wanted.control))
+
+    def _mark(self, plan: AdapterPlan, weights: Weights | None) -> tuple[AdapterReport, ...]:
+        """weights: of the adapter; None marks the base model."""
+        task = make_task(self.recipe, plan, self.corpus, self.codec)
+        settings = task.settings
+        model = load_model(self.base, settings.lora, precision=settings.training.precision)
+        if weights is None:
+            fresh_weights(model, seed=0)  # without effect: B is zero
+        else:
+            warm_weights(model, weights, origin=plan.name)
+        split = self.wanted.split
+        examples = task.examples(cast("Split", split))
         if not examples:
             raise DataError(f"adapter {plan.name!r}: the data has no {split} examples for it")
-        report = evaluate_adapter(model, task, examples, split=split, limit=wanted.limit)
-        scores = card.scores | {f"{split}_exact": round(report.accuracy.value, 4)}
-        changes: dict[str, object] = {"scores": scores}
-        if wanted.calibrate and plan.subtask != "arguments":
-            floor = threshold(report.verdicts)
-            changes["calibration"] = Calibration(min_probability=floor)
-        write_card(folder, card.model_copy(update=changes))
-        yield report
+        ids = (t.id for t in self.corpus.trajectories if t.split == split)
+        chosen = some_trajectories(ids, self.wanted.limit)
+        return evaluate_adapter(model, task, examples, split=split, only=chosen)
+
+
+def _scores(reports: Sequence[AdapterReport]) -> dict[str, float]:
+    """By `<split>_exact`, and where an adapter does several subtasks by subtask as well."""
+    right = sum(r.accuracy.right for r in reports)
+    count = sum(r.accuracy.count for r in reports)
+    split = reports[0].split
+    scores = {f"{split}_exact": round(right / count, 4)}
+    if len(reports) > 1:
+        scores |= {f"{split}_exact_{r.subtask}": round(r.accuracy.value, 4) for r in reports}
+    return scores

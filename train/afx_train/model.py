@@ -1,8 +1,7 @@
 """The base model with one LoRA adapter, and the two passes that training needs of it."""
 
 import warnings
-from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from transformers.utils import logging
 
 from afx_train.attention import ATTENTION, KV, LayerKV, Past, pack
 from afx_train.errors import RecipeError
+from afx_train.recall import Asked, Recall, replay
 from afx_train.recipe import Lora
 
 _RECALL_BYTES = 2**30
@@ -41,8 +41,7 @@ class AdaptedModel:
         self.layers = int(causal.config.get_text_config().num_hidden_layers)
         self.vocab_size = int(self._head.weight.shape[0])
         self._static: dict[tuple[int, ...], KV] = {}
-        self._before: OrderedDict[tuple[tuple[int, ...], tuple[int, ...]], KV] = OrderedDict()
-        self._before_bytes = 0
+        self._recall: Recall[KV] = Recall(0)
         self.recall_bytes = _RECALL_BYTES
 
     @property
@@ -53,13 +52,13 @@ class AdaptedModel:
     def hidden(self, static: tuple[int, ...], rows: Rows) -> Tensor:
         """Compute the rows under the adapter. Returns (N, hidden) in packed order."""
         prefix = self.static_kv(static)
-        befores = self._before_kv(static, prefix, rows.before)
+        befores = self._before_kv(static, rows.before)
         return self._pass(len(static), prefix, befores, rows, None)
 
     def prefill(self, static: tuple[int, ...], rows: Rows) -> tuple[Tensor, list[KV]]:
         """Do as `hidden` does; also return what later tokens of each row attend to."""
         prefix = self.static_kv(static)
-        befores = self._before_kv(static, prefix, rows.before)
+        befores = self._before_kv(static, rows.before)
         collected: list[LayerKV] = []
         hidden = self._pass(len(static), prefix, befores, rows, collected)
         own = split_rows(collected, rows.tokens)
@@ -84,8 +83,22 @@ class AdaptedModel:
         with torch.no_grad(), self.peft.disable_adapter():
             yield
 
-    def static_kv(self, static: tuple[int, ...]) -> KV:
-        """Compute the shared prefix under the base, once."""
+    def recalled(self, asked: Iterable[Asked]) -> None:
+        """Recall what a run that asked for these would recall, to the last bit."""
+        wanted = [(static, befores) for static, befores in asked if any(befores)]
+        if wanted:
+            budget = self._recall_tokens(wanted[0][0])
+            self._recall = replay(wanted, budget, self._base_kv)
+
+    def forget(self) -> None:
+        """Drop all that was computed under the base."""
+        self._static.clear()
+        self._recall = Recall(0)
+
+    def static_kv(self, static: tuple[int, ...]) -> KV | None:
+        """Compute the shared prefix under the base, once; None where nothing is shared."""
+        if not static:
+            return None
         if static not in self._static:
             with self.base():
                 collected: list[LayerKV] = []
@@ -94,31 +107,25 @@ class AdaptedModel:
             self._static[static] = tuple(collected)
         return self._static[static]
 
-    def _before_kv(
-        self, static: tuple[int, ...], prefix: KV, befores: Sequence[tuple[int, ...]]
-    ) -> list[KV]:
+    def _before_kv(self, static: tuple[int, ...], befores: Sequence[tuple[int, ...]]) -> list[KV]:
         """Compute under the base what stands between the prefix and the rows, or recall it."""
-        wanted = [b for b in dict.fromkeys(befores) if b]
-        missing = [b for b in wanted if (static, b) not in self._before]
-        found = {b: self._before[static, b] for b in wanted if (static, b) in self._before}
-        if missing:
-            with self.base():
-                collected: list[LayerKV] = []
-                rows = Rows(before=[()] * len(missing), tokens=missing)
-                self._pass(len(static), prefix, (), rows, collected)
-            found |= dict(zip(missing, split_rows(collected, missing), strict=True))
-        for before in wanted:
-            self._remember((static, before), found[before])
+        if not any(befores):
+            return [()] * len(befores)
+        self._recall.budget = self._recall_tokens(static)
+        found = self._recall.fetch(static, befores, lambda rows: self._base_kv(static, rows))
         return [found[b] if b else () for b in befores]
 
-    def _remember(self, key: tuple[tuple[int, ...], tuple[int, ...]], kv: KV) -> None:
-        if key in self._before:
-            self._before.move_to_end(key)
-            return
-        self._before[key] = kv
-        self._before_bytes += _bytes(kv)
-        while self._before_bytes > self.recall_bytes and len(self._before) > 1:
-            self._before_bytes -= _bytes(self._before.popitem(last=False)[1])
+    def _base_kv(self, static: tuple[int, ...], rows: Sequence[tuple[int, ...]]) -> list[KV]:
+        prefix = self.static_kv(static)
+        with self.base():
+            collected: list[LayerKV] = []
+            packed = Rows(before=[()] * len(rows), tokens=rows)
+            self._pass(len(static), prefix, (), packed, collected)
+        return split_rows(collected, rows)
+
+    def _recall_tokens(self, static: tuple[int, ...]) -> int:
+        a_token = _bytes(self.static_kv(static) or ()) // max(1, len(static))
+        return self.recall_bytes // max(1, a_token)
 
     def _pass(
         self,

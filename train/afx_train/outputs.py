@@ -1,6 +1,8 @@
-"""What a finished job leaves: a standard PEFT folder, its model card, and the placement card."""
+"""What a finished job leaves: a standard PEFT folder, its cards, and the log of its losses."""
 
+import json
 import shutil
+import sys
 from importlib.metadata import version
 from pathlib import Path
 
@@ -14,6 +16,8 @@ from agentflux.contracts.bundle import Calibration
 from agentflux.contracts.cards import AdapterCard, write_card
 
 WEIGHTS = "adapter_model.safetensors"
+LOG = "training_log.json"
+_LOG_POINTS = 400
 _PACKAGES = ("torch", "transformers", "peft")
 
 
@@ -35,6 +39,7 @@ def write_adapter(
     config.save_pretrained(str(partial))
     card = _card(task, history, base)
     write_card(partial, card)
+    (partial / LOG).write_text(_log(history), encoding="utf-8")
     (partial / "README.md").write_text(_readme(task, card, history), encoding="utf-8")
     shutil.rmtree(folder, ignore_errors=True)
     partial.rename(folder)
@@ -68,12 +73,36 @@ def _card(task: Task, history: History, base: str) -> AdapterCard:
             "dev_examples": str(len(task.dev)),
             "examples_per_s": f"{history.examples / max(history.seconds, 1e-9):.2f}",
         }
+        | _peak_memory()
         | {name: version(name) for name in _PACKAGES},
         scores={
             "dev_accuracy": round(history.dev[best], 4),
             "train_loss": round(history.losses[best], 4),
         },
     )
+
+
+def _peak_memory() -> dict[str, str]:
+    """What this process took at most (resident); nothing where the system does not tell."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return {}
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return {"peak_gib": f"{most / (2**30 if sys.platform == 'darwin' else 2**20):.2f}"}
+
+
+def _log(history: History) -> str:
+    """Losses by step (means of equal stretches, at most 400) and by epoch, as JSON."""
+    steps = history.steps
+    width = -(-len(steps) // _LOG_POINTS) or 1
+    means = [
+        [at + len(part), round(sum(part) / len(part), 4)]
+        for at in range(0, len(steps), width)
+        if (part := steps[at : at + width])
+    ]
+    log = {"steps": means, "epochs": history.losses, "dev": history.dev}
+    return json.dumps(log) + "\n"
 
 
 def _readme(task: Task, card: AdapterCard, history: History) -> str:
@@ -83,6 +112,7 @@ def _readme(task: Task, card: AdapterCard, history: History) -> str:
         "select": f"chooses the tool of the next step in {card.tool_set or 'any tool set'}",
         "arguments": f"writes the arguments of {card.tool or 'the tools'}"
         f" of {card.tool_set or 'any tool set'}",
+        "joint": "does all subtasks of a tool call",
     }[card.subtask]
     epochs = "\n".join(
         f"| {number} | {loss:.4f} | {dev:.1%} |"

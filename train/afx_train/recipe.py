@@ -7,9 +7,10 @@ from typing import Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from afx_train.errors import RecipeError
+from afx_train.expansion import expanded
 from agentflux.contracts.bundle import Name
 from agentflux.contracts.cache import model_folder
-from agentflux.contracts.prompts import Boundary, ChatFormat, Subtask
+from agentflux.contracts.prompts import Boundary, ChatFormat, Role
 
 Schedule = Literal["cosine", "linear", "constant"]
 Precision = Literal["auto", "fp32", "bf16"]
@@ -35,6 +36,12 @@ class Lora(_Section):
     first_layer: int = Field(default=0, ge=0)
     """First decoder layer with branches. Layers below stay as they are, without a backward pass."""
 
+    def scaled_to(self, rank: int) -> "Lora":
+        """Another rank at the same scale of the adapter's output."""
+        share = rank / self.rank
+        alpha = self.alpha * (share**0.5 if self.rslora else share)
+        return self.model_copy(update={"rank": rank, "alpha": alpha})
+
 
 class Training(_Section):
     """How the optimizer goes over the examples."""
@@ -43,6 +50,8 @@ class Training(_Section):
     """Peak of the schedule."""
     epochs: int = Field(default=3, ge=1)
     """Passes over the examples. The epoch that is best on the dev split is kept."""
+    patience: int | None = Field(default=None, ge=1)
+    """Stop after so many epochs in a row that were not better on the dev split. Unset: never."""
     batch_tokens: int = Field(default=640, ge=16)
     """Trained tokens a batch (prompt after the boundary and target; the shared prefix is free)."""
     accumulate: int = Field(default=1, ge=1)
@@ -78,6 +87,9 @@ class ExampleShares(_Section):
     """`finish` examples after a last call of the tool set, as a share of the positives."""
     catalog_variants: int = Field(default=6, ge=1)
     """Renderings of the catalog: the plain one, then shuffled ones, every other one shortened."""
+    masked_variants: int = Field(default=0, ge=0)
+    """More renderings for a selector whose names say nothing or whose descriptions are missing
+    (arXiv:2410.04587); worth it for tools that training does not see."""
     plain_share: float = Field(default=0.4, ge=0, le=1)
     """Share of the examples that see the plain catalog."""
     gold_removed: float = Field(default=0.06, ge=0, le=1)
@@ -97,8 +109,11 @@ class AdapterPlan(_Section):
 
     name: Name
     """Name of the adapter and of its folder, such as `select.git`."""
-    subtask: Subtask
-    """route, select or arguments."""
+    subtask: Role
+    """route, select or arguments; joint learns the examples of several other adapters."""
+    each: Literal["tool_set", "tool"] | None = None
+    """One such adapter for each tool set of the data, or for each tool that it calls;
+    `{tool_set}` and `{tool}` stand in the name (and in warm_start or delta_of)."""
     tool_set: str | None = None
     """The tool set that it serves."""
     tool: str | None = None
@@ -107,6 +122,13 @@ class AdapterPlan(_Section):
     """From where this adapter acts, where it differs from the recipe's."""
     warm_start: str | None = None
     """Another adapter of this recipe, trained earlier, whose weights it starts from."""
+    delta_of: str | None = None
+    """Another adapter of this recipe, trained earlier, whose weights stay as they are; only
+    `lora.rank` more of rank is trained. The result holds both."""
+    of: tuple[str, ...] = ()
+    """joint only: the adapters whose examples it learns. Empty: all others of the recipe."""
+    matched: bool = False
+    """joint only: raise the rank until it has as many parameters as those adapters together."""
     overrides: dict[str, dict[str, Any]] = Field(default_factory=dict)
     """Keys of `lora`, `training` or `examples` that differ for this adapter."""
 
@@ -115,13 +137,24 @@ class AdapterPlan(_Section):
         problem = ""
         if self.tool is not None and (self.subtask != "arguments" or self.tool_set is None):
             problem = "`tool` needs subtask 'arguments' and a tool_set"
-        elif self.subtask == "route" and self.tool_set is not None:
-            problem = "a router chooses among tool sets and has no tool_set of its own"
+        elif self.subtask in ("route", "joint") and self.tool_set is not None:
+            problem = f"subtask {self.subtask!r} spans all tool sets and has no tool_set of its own"
+        elif self.each is not None:
+            problem = "`each` needs a data folder with tools; read the recipe from its file"
+        elif self.subtask != "joint" and (self.of or self.matched):
+            problem = "`of` and `matched` belong to subtask 'joint'"
+        elif self.warm_start is not None and self.delta_of is not None:
+            problem = "has both warm_start and delta_of; choose one"
         elif unknown := sorted(set(self.overrides) - set(_SECTIONS)):
             problem = f"overrides has unknown section {unknown[0]!r}; known: {', '.join(_SECTIONS)}"
         if problem:
             raise ValueError(f"adapter {self.name!r}: {problem}")
         return self
+
+    @property
+    def origin(self) -> str | None:
+        """The adapter that has to be trained before this one."""
+        return self.warm_start or self.delta_of
 
 
 class Recipe(_Section):
@@ -148,14 +181,37 @@ class Recipe(_Section):
         for plan in self.adapters:
             if plan.name in seen:
                 raise ValueError(f"adapter {plan.name!r} stands twice in the plan")
-            if plan.warm_start is not None and plan.warm_start not in seen:
+            if plan.origin is not None and plan.origin not in seen:
+                key = "warm_start" if plan.warm_start else "delta_of"
                 raise ValueError(
-                    f"adapter {plan.name!r}: warm_start {plan.warm_start!r} does not stand "
+                    f"adapter {plan.name!r}: {key} {plan.origin!r} does not stand "
                     "earlier in the plan"
                 )
             seen.add(plan.name)
+        for plan in self.adapters:
+            self.parts(plan)
             self.settings(plan)
         return self
+
+    def named(self, name: str) -> AdapterPlan:
+        """Find an adapter.
+
+        Raises:
+            ValueError: there is none of that name; lists those that are.
+        """
+        for plan in self.adapters:
+            if plan.name == name:
+                return plan
+        known = ", ".join(plan.name for plan in self.adapters)
+        raise ValueError(f"has no adapter {name!r}; it has {known}")
+
+    def parts(self, plan: AdapterPlan) -> tuple[AdapterPlan, ...]:
+        """The plans whose examples an adapter learns: its own, unless it is joint."""
+        if plan.subtask != "joint":
+            return (plan,)
+        if plan.of:
+            return tuple(self.named(name) for name in plan.of)
+        return tuple(p for p in self.adapters if p.subtask != "joint" and p.delta_of is None)
 
     def boundary_of(self, plan: AdapterPlan) -> Boundary:
         """Return from where an adapter acts."""
@@ -168,7 +224,33 @@ class Recipe(_Section):
             section: _Section = getattr(self, key)
             changed = section.model_dump() | plan.overrides.get(key, {})
             merged[key] = type(section).model_validate(changed)
+        if plan.delta_of is not None:
+            merged["lora"] = self._with_delta(plan, merged["lora"], merged["training"])
+        if plan.matched:
+            merged["lora"] = self._matched(plan, merged["lora"])
         return Settings(**merged)
+
+    def frozen_rank(self, plan: AdapterPlan) -> int:
+        """How much of an adapter's rank is another's and stays as it is."""
+        if plan.delta_of is None:
+            return 0
+        return self.settings(self.named(plan.delta_of)).lora.rank
+
+    def _with_delta(self, plan: AdapterPlan, own: Lora, training: Training) -> Lora:
+        shared = self.settings(self.named(plan.delta_of or "")).lora
+        if training.weight_decay:
+            raise ValueError(f"adapter {plan.name!r}: delta_of needs weight_decay 0")
+        return shared.scaled_to(shared.rank + own.rank)
+
+    def _matched(self, plan: AdapterPlan, own: Lora) -> Lora:
+        parts = [self.settings(part).lora for part in self.parts(plan)]
+        sites = {(lora.target_modules, lora.first_layer) for lora in (own, *parts)}
+        if len(sites) > 1:
+            raise ValueError(
+                f"adapter {plan.name!r}: matched needs parts with the same target_modules and "
+                "first_layer"
+            )
+        return own.scaled_to(sum(lora.rank for lora in parts))
 
 
 class Settings(_Section):
@@ -180,7 +262,7 @@ class Settings(_Section):
 
 
 def read_recipe(path: Path) -> Recipe:
-    """Parse and validate a recipe.
+    """Parse and validate a recipe; adapters with `each` are written out.
 
     Raises:
         RecipeError: unreadable, not TOML, or a key is unknown, missing or out of range.
@@ -190,7 +272,7 @@ def read_recipe(path: Path) -> Recipe:
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise RecipeError(f"cannot be read as TOML: {error}", where=str(path)) from error
     try:
-        return Recipe.model_validate(data)
+        return Recipe.model_validate(expanded(data, path))
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])

@@ -64,7 +64,9 @@ class Report:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Marked:
+class Marked:
+    """One case with its prediction, and what of it is right."""
+
     case: Mapping[str, Any]
     prediction: Mapping[str, Any]
     set_right: bool
@@ -73,29 +75,41 @@ class _Marked:
 
     @property
     def gold(self) -> Mapping[str, Any]:
+        """The right call."""
         gold: Mapping[str, Any] = self.case["gold"]
         return gold
 
     @property
     def name(self) -> str:
+        """Tool set and tool of the right call, or that there is none."""
         return _call_name(self.gold)
+
+    @property
+    def got(self) -> str:
+        """Tool set and tool of the prediction; or its failure."""
+        return "(failed)" if "error" in self.prediction else _call_name(self.prediction)
 
 
 def score_files(cases: Path, predictions: Path) -> Report:
-    """Compare predictions with the gold calls of their cases.
+    """Compare predictions with the gold calls of their cases. Raises as `read_marks` does."""
+    return summary(read_marks(cases, predictions))
+
+
+def read_marks(cases: Path, predictions: Path) -> list[Marked]:
+    """Mark every prediction of a file.
 
     Raises:
         DataError: a file is malformed, a case has no gold call or no prediction.
     """
     answered = {line["id"]: line for line in _lines(predictions, ("id",))}
-    marked: list[_Marked] = []
+    marked: list[Marked] = []
     for case in _lines(cases, ("id", "query", "gold")):
         if case["id"] not in answered:
             raise DataError(f"has no prediction for case {case['id']!r}", where=str(predictions))
         marked.append(_mark(case, answered[case["id"]]))
     if not marked:
         raise DataError("has no cases", where=str(cases))
-    return _report(marked)
+    return marked
 
 
 def share(right: Iterable[bool], *, seed: int = 0) -> Share:
@@ -147,7 +161,7 @@ def same(left: object, right: object) -> bool:
     return left == right
 
 
-def _mark(case: Mapping[str, Any], prediction: Mapping[str, Any]) -> _Marked:
+def _mark(case: Mapping[str, Any], prediction: Mapping[str, Any]) -> Marked:
     gold = case["gold"]
     failed = "error" in prediction
     set_right = not failed and prediction.get("tool_set") == gold["tool_set"]
@@ -157,7 +171,7 @@ def _mark(case: Mapping[str, Any], prediction: Mapping[str, Any]) -> _Marked:
     call_right = tool_right and (
         gold["tool"] is None or any(same(given, wanted) for wanted in accepted)
     )
-    return _Marked(
+    return Marked(
         case=case,
         prediction=prediction,
         set_right=set_right,
@@ -166,7 +180,8 @@ def _mark(case: Mapping[str, Any], prediction: Mapping[str, Any]) -> _Marked:
     )
 
 
-def _report(marked: Sequence[_Marked]) -> Report:
+def summary(marked: Sequence[Marked]) -> Report:
+    """All marks of a file together."""
     by_tool: dict[str, list[bool]] = defaultdict(list)
     for item in marked:
         by_tool[item.name].append(item.call_right)
@@ -188,7 +203,7 @@ def _report(marked: Sequence[_Marked]) -> Report:
     )
 
 
-def _miss(item: _Marked) -> Miss:
+def _miss(item: Marked) -> Miss:
     got = item.prediction
     text = f"error: {got['error']}" if "error" in got else _call(got)
     return Miss(

@@ -21,10 +21,15 @@ from agentflux.contracts.tools import ToolSpec
 
 @dataclass(frozen=True, slots=True)
 class Greedy:
-    """Whether the target would be written, and its probability among what is allowed."""
+    """Whether the target would be written, and its probability among what is allowed.
+
+    wrong_at: the target's first position where another token is better; instead: that token.
+    """
 
     written: bool
     probability: float
+    wrong_at: int | None = None
+    instead: int | None = None
 
 
 class NameConstraint:
@@ -80,15 +85,17 @@ def score_targets(
 
 
 def _follow(logits: Tensor, target: Tokens, constraint: Constraint) -> Greedy:
-    written, probability = True, 1.0
-    for row, token, allowed in zip(logits, target, constraint.allowed(target), strict=True):
+    probability, wrong_at, instead = 1.0, None, None
+    rows = zip(logits, target, constraint.allowed(target), strict=True)
+    for at, (row, token, allowed) in enumerate(rows):
         if allowed is None:
             continue
         among = row[allowed].softmax(0)
         mine = float(among[(allowed == token).nonzero()[0, 0]])
         probability *= mine
-        written = written and mine >= float(among.max())
-    return Greedy(written, probability)
+        if wrong_at is None and mine < float(among.max()):
+            wrong_at, instead = at, int(allowed[among.argmax()])
+    return Greedy(wrong_at is None, probability, wrong_at, instead)
 
 
 def _allowed_ids(mask: bytes) -> Tensor:

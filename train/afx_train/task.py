@@ -4,8 +4,12 @@ import hashlib
 import json
 from collections.abc import Sequence, Set
 from dataclasses import dataclass
+from random import Random
+from typing import Any
 
-from afx_train.batching import Batch, Shown, epoch_batches, plain_batches
+from pydantic import BaseModel
+
+from afx_train.batching import Batch, Shown, epoch_rows, packed_batches, plain_batches
 from afx_train.catalogs import Variant
 from afx_train.codec import Codec, Tokens
 from afx_train.copied import copied_parameters
@@ -18,10 +22,27 @@ from afx_train.trajectory import Split
 from agentflux.contracts.bundle import CatalogTool
 from agentflux.contracts.prompts import NONE, PROMPT_CONTRACT
 
+# Keys that recipes got later count only where they are set: adapters from before stay valid.
+_LATER = frozenset({"patience", "masked_variants", "each", "delta_of", "of", "matched"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """The examples of one subtask, with the settings that say how they are drawn."""
+
+    plan: AdapterPlan
+    settings: Settings
+    maker: ExampleMaker
+    train: tuple[Example, ...]
+    dev: tuple[Example, ...]
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Task:
-    """Everything about one adapter's training that is not the model."""
+    """Everything about one adapter's training that is not the model.
+
+    parts: one, or for a joint adapter one for each adapter whose examples it learns.
+    """
 
     recipe: Recipe
     plan: AdapterPlan
@@ -29,19 +50,44 @@ class Task:
     corpus: Corpus
     codec: Codec
     variants: dict[str, tuple[Variant, ...]]
-    train: tuple[Example, ...]
-    dev: tuple[Example, ...]
+    parts: tuple[Part, ...]
+
+    @property
+    def train(self) -> tuple[Example, ...]:
+        """All examples to learn."""
+        return tuple(example for part in self.parts for example in part.train)
+
+    @property
+    def dev(self) -> tuple[Example, ...]:
+        """All examples of the dev split."""
+        return tuple(example for part in self.parts for example in part.dev)
+
+    def examples(self, split: Split) -> tuple[Example, ...]:
+        """All examples of any split."""
+        return tuple(example for part in self.parts for example in part.maker.make(split))
 
     def batches(self, epoch: int, easy: Set[str] = frozenset()) -> list[Batch]:
-        """Draw the batches of an epoch; the same for the same seed and the same easy examples."""
-        return epoch_batches(
-            self.train,
-            self.variants,
-            self.settings,
-            none_target=self.codec.label(NONE),
-            easy=easy,
-            seed=f"{self.recipe.seed}/{self.plan.name}/epoch {epoch}",
-        )
+        """Draw the batches of an epoch; the same for the same seed and the same easy examples.
+
+        Each part of a joint adapter gives what it would give to an adapter of its own.
+        """
+        rng = self._rng(self.plan, epoch)
+        rows: list[Shown] = []
+        for part in self.parts:
+            if part.plan is not self.plan and epoch >= part.settings.training.epochs:
+                continue
+            rows += epoch_rows(
+                part.train,
+                self.variants,
+                part.settings,
+                none_target=self.codec.label(NONE),
+                easy=easy,
+                rng=rng if part.plan is self.plan else self._rng(part.plan, epoch),
+            )
+        return packed_batches(rows, batch_tokens=self.settings.training.batch_tokens, rng=rng)
+
+    def _rng(self, plan: AdapterPlan, epoch: int) -> Random:
+        return Random(f"{self.recipe.seed}/{plan.name}/epoch {epoch}")
 
     def evaluation(self, examples: Sequence[Example]) -> list[list[Shown]]:
         """Rows under the plain catalog, in batches of training's size."""
@@ -50,9 +96,10 @@ class Task:
 
     def constraint(self, row: Shown) -> Constraint:
         """What the device lets the model write here."""
-        if self.plan.subtask == "arguments":
-            tools = self.corpus.catalog[row.example.group]
-            tool = next(t for t in tools if t.name == row.example.label)
+        example = row.example
+        if example.subtask == "arguments":
+            tools = self.corpus.catalog[example.tool_set]
+            tool = next(t for t in tools if t.name == example.label)
             return ArgumentConstraint(self.codec, tool)
         return name_constraint(self.candidates(row))
 
@@ -85,23 +132,33 @@ def make_task(recipe: Recipe, plan: AdapterPlan, corpus: Corpus, codec: Codec) -
     Raises:
         DataError: the data has no train or dev examples for it.
     """
-    maker = ExampleMaker(recipe, plan, corpus, codec)
-    made: dict[Split, tuple[Example, ...]] = {s: maker.make(s) for s in ("train", "dev")}
-    for split, examples in made.items():
-        if not examples:
-            raise DataError(f"adapter {plan.name!r}: the data has no {split} examples for it")
-    share = recipe.settings(plan).examples.share
-    made["train"] = tuple(e for e in made["train"] if _draw(e) < share)
+    boundary = recipe.boundary_of(plan)
+    parts: list[Part] = []
+    variants: dict[str, tuple[Variant, ...]] = {}
+    for own in recipe.parts(plan):
+        name = "" if own is plan else own.name
+        maker = ExampleMaker(recipe, own, corpus, codec, boundary=boundary, part=name)
+        parts.append(_part(recipe, own, maker))
+        variants |= maker.variants()
     return Task(
         recipe=recipe,
         plan=plan,
         settings=recipe.settings(plan),
         corpus=corpus,
         codec=codec,
-        variants=maker.variants(),
-        train=made["train"],
-        dev=made["dev"],
+        variants=variants,
+        parts=tuple(parts),
     )
+
+
+def _part(recipe: Recipe, plan: AdapterPlan, maker: ExampleMaker) -> Part:
+    made: dict[Split, tuple[Example, ...]] = {s: maker.make(s) for s in ("train", "dev")}
+    for split, examples in made.items():
+        if not examples:
+            raise DataError(f"adapter {plan.name!r}: the data has no {split} examples for it")
+    settings = recipe.settings(plan)
+    chosen = tuple(e for e in made["train"] if _draw(e) < settings.examples.share)
+    return Part(plan=plan, settings=settings, maker=maker, train=chosen, dev=made["dev"])
 
 
 def _draw(example: Example) -> float:
@@ -116,15 +173,34 @@ def job_sha256(
 ) -> str:
     """Identity of a training job: what, changed, would change the adapter.
 
-    data, base: hashes of the data and of the base weights; started_from: of the warm start's job.
+    data, base: hashes of the data and of the base weights; started_from: of the job that made the
+    adapter which it starts from.
     """
-    facts = {
+    facts = _facts(recipe, plan) | {
         "prompts": PROMPT_CONTRACT,
         "seed": recipe.seed,
         "boundary": recipe.boundary_of(plan),
         "chat": repr(recipe.chat),
-        "settings": recipe.settings(plan).model_dump(mode="json"),
-        "plan": plan.model_dump(mode="json", exclude={"overrides", "boundary"}),
         "hashes": [data, base, started_from],
     }
+    if plan.subtask == "joint":
+        facts["parts"] = [_facts(recipe, part) for part in recipe.parts(plan)]
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+
+def _facts(recipe: Recipe, plan: AdapterPlan) -> dict[str, Any]:
+    settings = recipe.settings(plan)
+    return {
+        "settings": {name: _set_keys(section) for name, section in settings},
+        "plan": _set_keys(plan, "overrides", "boundary"),
+    }
+
+
+def _set_keys(section: BaseModel, *excluded: str) -> dict[str, Any]:
+    dumped = section.model_dump(mode="json", exclude=set(excluded))
+    fields = type(section).model_fields
+    return {
+        key: value
+        for key, value in dumped.items()
+        if key not in _LATER or getattr(section, key) != fields[key].default
+    }

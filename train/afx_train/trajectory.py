@@ -17,7 +17,7 @@ class _Model(BaseModel):
 
 
 class TrajectoryStep(_Model):
-    """One gold call, executed on the real server, and what it answered.
+    """One gold call and, where the trajectory is verified, what the real server answered.
 
     accept: other arguments that are right as well (evaluation counts them, training does not).
     """
@@ -35,6 +35,8 @@ class Trajectory(_Model):
 
     phrasing: identity of the wording before slots were filled; splits are by phrasing.
     kind: "single", "scenario", or "none/<category>".
+    verified: whether the calls were executed on the real servers. Of what was not (imports), only
+    the request and its first call are learned.
     """
 
     id: str
@@ -44,6 +46,7 @@ class Trajectory(_Model):
     phrasing: str
     kind: str
     split: Split
+    verified: bool = True
 
 
 def read_trajectories(path: Path) -> list[Trajectory]:
@@ -60,8 +63,16 @@ def write_trajectories(path: Path, items: Iterable[Trajectory]) -> None:
     partial = path.with_name(path.name + ".partial")
     with partial.open("w", encoding="utf-8") as stream:
         for item in items:
-            stream.write(json.dumps(item.model_dump(mode="json"), ensure_ascii=False) + "\n")
+            line = item.model_dump(mode="json", exclude={"verified"} if item.verified else None)
+            stream.write(json.dumps(line, ensure_ascii=False) + "\n")
     partial.replace(path)
+
+
+def schema_text() -> str:
+    """The JSON Schema of one line, as it is published in docs/trajectory.schema.json."""
+    schema = Trajectory.model_json_schema()
+    head = {"$schema": "https://json-schema.org/draft/2020-12/schema"}
+    return json.dumps(head | schema, ensure_ascii=False, indent=2) + "\n"
 
 
 def _lines(path: Path) -> Iterator[Trajectory]:

@@ -1,4 +1,4 @@
-"""A job in a process of its own: `python -m afx_train.worker RECIPE NAME OUT THREADS RESUME`.
+"""A job in a process: `python -m afx_train.worker RECIPE NAME OUT THREADS RESUME CONTROL`.
 
 Writes one JSON object a line on stdout: {"progress": …}, then {"done": …} or {"failed": …}.
 """
@@ -8,15 +8,19 @@ import os
 import sys
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING, cast
 
 from agentflux.errors import AgentFluxError
+
+if TYPE_CHECKING:
+    from afx_train.controls import Control
 
 EXIT_FAILED = 4
 
 
 def main(arguments: list[str]) -> int:
     """Run the job. Returns the exit code."""
-    recipe, name, out, threads, resume = arguments
+    recipe, name, out, threads, resume, control = arguments
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     import torch
 
@@ -29,6 +33,7 @@ def main(arguments: list[str]) -> int:
             name,
             Path(out),
             resume=resume == "resume",
+            control=None if control == "as-is" else cast("Control", control),
             report=lambda progress: _say("progress", asdict(progress)),
         )
     except AgentFluxError as error:

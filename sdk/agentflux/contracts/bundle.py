@@ -14,7 +14,7 @@ from pydantic import (
     model_validator,
 )
 
-from agentflux.contracts.prompts import PROMPT_CONTRACT, Boundary, ChatFormat, Subtask
+from agentflux.contracts.prompts import PROMPT_CONTRACT, Boundary, ChatFormat, Role, Subtask
 from agentflux.errors import ContractMismatch, FileMismatch, ManifestInvalid
 
 MANIFEST = "afx.json"
@@ -77,11 +77,13 @@ class RuntimeSettings(_Model):
 class AdapterEntry(_Model):
     """One adapter. `tool_set` None: serves any set (a general adapter); `tool` None: any tool.
 
+    A `joint` adapter serves every subtask that has none of its own.
+
     `index` is the adapter's row in a stacked graph; None in the other modes.
     """
 
     name: Name
-    subtask: Subtask
+    subtask: Role
     tool_set: str | None = None
     tool: str | None = None
     boundary: Boundary = "request"
@@ -182,10 +184,14 @@ class Manifest(_Model):
     def adapter_for(
         self, subtask: Subtask, tool_set: str | None = None, tool: str | None = None
     ) -> AdapterEntry | None:
-        """Return the nearest adapter: of the tool, of the tool set, general, or None (the base)."""
-        for wanted in ((tool_set, tool), (tool_set, None), (None, None)):
+        """Return the nearest adapter: of the tool, of the tool set, general, or None (the base).
+
+        Among equally near ones, the subtask's own comes before a joint one.
+        """
+        places = ((tool_set, tool), (tool_set, None), (None, None))
+        for wanted in ((place, role) for place in places for role in (subtask, "joint")):
             for entry in self.adapters:
-                if entry.subtask == subtask and (entry.tool_set, entry.tool) == wanted:
+                if ((entry.tool_set, entry.tool), entry.subtask) == wanted:
                     return entry
         return None
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from agentflux.contracts.bundle import Calibration, CatalogTool, Name, Sha256
-from agentflux.contracts.prompts import PROMPT_CONTRACT, Boundary, Subtask
+from agentflux.contracts.prompts import PROMPT_CONTRACT, Boundary, Role
 from agentflux.errors import ConfigError
 
 CARD = "afx_adapter.json"
@@ -22,7 +22,7 @@ class AdapterCard(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: Name
-    subtask: Subtask
+    subtask: Role
     tool_set: str | None = None
     tool: str | None = None
     boundary: Boundary

@@ -11,7 +11,8 @@ instruction   opens the assistant's turn and names the subtask    adapter
 ```
 
 `Boundary` says from where the adapter is active: "request" (from the user's request on) or
-"instruction" (only on the stage's last line). Everything before it is computed by the base model
+"instruction" (only on the stage's last line), or "prompt" (everywhere: ordinary LoRA, which shares
+no prefix with any other adapter). Everything before it is computed by the base model
 and shared by all adapters (activated LoRA, arXiv:2504.12397).
 """
 
@@ -26,8 +27,10 @@ PROMPT_CONTRACT = "afx-prompts/1"
 NONE = "none"
 FINISH = "finish"
 
-Boundary = Literal["request", "instruction"]
+Boundary = Literal["prompt", "request", "instruction"]
 Subtask = Literal["route", "select", "arguments"]
+Role = Literal["route", "select", "arguments", "joint"]
+"""What an adapter was trained for: one subtask, or all of them jointly."""
 
 MAX_NAMES_PER_SET = 24
 MAX_DESCRIPTION_CHARS = 100
@@ -74,6 +77,8 @@ class StagePrompt:
         base, adapted = (self.static, *self.context), (*self.conversation, self.instruction)
         if boundary == "instruction":
             base, adapted = (*base, *self.conversation), (self.instruction,)
+        elif boundary == "prompt":
+            base, adapted = (), (*base, *adapted)
         return tuple(p for p in base if p), tuple(p for p in adapted if p)
 
 

@@ -273,7 +273,8 @@ def segments(prompt: StagePrompt, adapter: AdapterEntry | None) -> tuple[Segment
         return tuple(Segment(text=p, keep=p == prompt.static) for p in pieces)
     base, adapted = prompt.split(adapter.boundary)
     shared = tuple(Segment(text=p, keep=p == prompt.static) for p in base)
-    return (*shared, *(Segment(text=p, adapter=adapter.name) for p in adapted))
+    own = (Segment(text=p, adapter=adapter.name, keep=p == prompt.static) for p in adapted)
+    return (*shared, *own)
 
 
 def _candidates(names: Iterable[str], stop: str | None) -> list[str]:

@@ -10,7 +10,7 @@ import pytest
 
 from afx_train.data.generate import Draft, drafts
 from afx_train.data.grammar import load_phrasings
-from afx_train.data.verify import Rejected, Servers, observation_text, running
+from afx_train.data.verify import Rejected, Servers, observation_text, running, verified
 from afx_train.data.worlds import ServerCommand, World
 from afx_train.errors import DataError
 
@@ -74,6 +74,49 @@ def test_a_shown_path_is_called_where_it_really_is(
 def test_a_failing_call_is_rejected(grammars: Path, shelf: Mapping[str, World]) -> None:
     with pytest.raises(Rejected, match="no such item"):
         _verify(_first(grammars, shelf), Answering("no such item", is_error=True))
+
+
+def test_tool_sets_are_verified_side_by_side_and_each_in_order(
+    grammars: Path, shelf: Mapping[str, World]
+) -> None:
+    first = _first(grammars, shelf)
+    (scene,) = first.scenes.values()
+    plans = ["a", "b", "ab", "a", "b", "c", "a", "b"] * 4
+    made = [
+        Draft(
+            trajectory=first.trajectory.model_copy(update={"id": f"{n} {plan}"}),
+            scenes=dict.fromkeys(plan, scene),
+            style="",
+            expect_error=False,
+        )
+        for n, plan in enumerate(plans)
+    ]
+    busy: set[str] = set()
+    most, order = 0, list[int]()
+
+    async def verify(draft: Draft) -> Any:
+        nonlocal most
+        assert not busy & set(draft.scenes)
+        busy.update(draft.scenes)
+        most = max(most, len(busy))
+        for _ in range(3):
+            await asyncio.sleep(0)
+        busy.difference_update(draft.scenes)
+        order.append(int(draft.trajectory.id.split()[0]))
+        if len(order) == 5:
+            raise Rejected("no")
+        return draft.trajectory
+
+    async def run() -> list[Any]:
+        return [(draft, result) async for draft, result in verified(made, verify)]
+
+    results = asyncio.run(run())
+    assert [draft for draft, _ in results] == made
+    assert sum(isinstance(result, Rejected) for _, result in results) == 1
+    assert most > 1
+    for name in "abc":
+        mine = [n for n in order if name in plans[n]]
+        assert mine == sorted(mine)
 
 
 def test_media_are_named_by_type_and_size() -> None:

@@ -5,14 +5,15 @@ import json
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from afx_train.data.check import DataReport, check
-from afx_train.data.generate import drafts, fills_of
+from afx_train.data.generate import Draft, drafts, fills_of
 from afx_train.data.grammar import Phrasing, load_phrasings
-from afx_train.data.verify import Rejected, running
+from afx_train.data.verify import Rejected, running, verified
 from afx_train.data.worlds import World, load_worlds
 from afx_train.errors import DataError
 from afx_train.trajectory import Split, Trajectory, write_trajectories
@@ -78,17 +79,22 @@ async def _verified(
     async with running({name: world.server for name, world in worlds.items()}) as servers:
         listed = await servers.tools()
         made = drafts(phrasings, worlds, fills=fills, seed=seed)
-        for number, draft in enumerate(made, start=1):
-            try:
-                tally.done.append(await servers.verify(draft))
-                tally.styles[draft.style or "as written"] += 1
-            except Rejected as rejected:
-                tally.rejected[draft.trajectory.phrasing.split("/")[0]] += 1
-                tally.failures.append(f"{draft.trajectory.request!r}: {rejected}")
-                _stop_if_hopeless(tally)
-            if progress:
-                progress(number, total)
+        async with aclosing(verified(made, servers.verify)) as results:
+            async for draft, result in results:
+                _count(tally, draft, result)
+                if progress:
+                    progress(len(tally.done) + len(tally.failures), total)
     return tally, listed
+
+
+def _count(tally: _Tally, draft: Draft, result: Trajectory | Rejected) -> None:
+    if isinstance(result, Trajectory):
+        tally.done.append(result)
+        tally.styles[draft.style or "as written"] += 1
+        return
+    tally.rejected[draft.trajectory.phrasing.split("/")[0]] += 1
+    tally.failures.append(f"{draft.trajectory.request!r}: {result}")
+    _stop_if_hopeless(tally)
 
 
 def _stop_if_hopeless(tally: _Tally) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from afx_train import webpage
 from afx_train.data.template import children
 from afx_train.trajectory import Trajectory, TrajectoryStep
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from jsonschema import Draft202012Validator
 
 MAX_LISTED = 40
+MAX_SHOWN = 8
 HISTOGRAM_STEP = 40
 
 Counts = Mapping[str, int]
@@ -26,8 +28,10 @@ class DataReport:
 
     per_tool: "filesystem.read_text_file" (or "none/<category>") → split → trajectories whose first
     call it is; `steps`: the same over all calls.
-    unfounded: values that stand neither in request, context nor history and follow by no rule.
-    request_chars: histogram, lower bound of each bin → requests.
+    balance: tool set → how many training calls its most frequent tool has for one of its median
+    tool. unfounded: values that stand neither in request, context nor history, by no rule either.
+    request_chars, argument_chars, observation_chars: histograms, lower bound of bin → count.
+    unverified: trajectories whose calls were not executed.
     """
 
     splits: Counts
@@ -42,6 +46,10 @@ class DataReport:
     without_context: float
     request_chars: Counts
     median_chars: float
+    argument_chars: Counts = field(default_factory=dict[str, int])
+    observation_chars: Counts = field(default_factory=dict[str, int])
+    balance: Mapping[str, float] = field(default_factory=dict[str, float])
+    unverified: int = 0
     styles: Counts = field(default_factory=dict[str, int])
     rejected: Counts = field(default_factory=dict[str, int])
     failures: tuple[str, ...] = ()
@@ -85,7 +93,19 @@ def check(
         without_context=round(sum(not i.context for i in items) / max(1, len(items)), 4),
         request_chars=_histogram(lengths),
         median_chars=statistics.median(lengths) if lengths else 0.0,
+        argument_chars=_histogram([len(json.dumps(s.arguments)) for i in items for s in i.steps]),
+        observation_chars=_histogram([len(s.observation) for i in items for s in i.steps]),
+        balance=_balance(items),
+        unverified=sum(not item.verified for item in items),
     )
+
+
+def _balance(items: Sequence[Trajectory]) -> dict[str, float]:
+    calls = Counter((s.tool_set, s.tool) for i in items if i.split == "train" for s in i.steps)
+    by_set: dict[str, list[int]] = {}
+    for (name, _), count in calls.items():
+        by_set.setdefault(name, []).append(count)
+    return {name: round(max(n) / statistics.median(n), 2) for name, n in sorted(by_set.items())}
 
 
 def _first(item: Trajectory) -> str:
@@ -159,19 +179,20 @@ def _unfounded(items: Sequence[Trajectory]) -> tuple[dict[str, int], tuple[str, 
     for item in items:
         known = f"{item.request}\n{item.context}"
         for step in item.steps:
-            for value in _values(step.arguments):
-                if not _founded(value, known):
+            for value in texts_of(step.arguments):
+                if not founded(value, known):
                     counts[_name(step)] += 1
                     examples.append(f"{_name(step)}: {value!r} for {item.request!r}")
             known += "\n" + step.observation
     return dict(counts.most_common()), tuple(examples[:MAX_LISTED])
 
 
-def _values(node: object) -> Iterator[str]:
+def texts_of(node: object) -> Iterator[str]:
+    """Yield every text in a JSON value."""
     if isinstance(node, str):
         yield node
     for value in children(node):
-        yield from _values(value)
+        yield from texts_of(value)
 
 
 # Words that follow by rule: of SQL, of enumerations, of revisions, and of column types.
@@ -183,7 +204,7 @@ _BY_RULE = re.compile(
 )
 
 
-def _founded(value: str, known: str) -> bool:
+def founded(value: str, known: str) -> bool:
     """Whether a value stands in what is known: whole, or in all its words but those by rule."""
     if value in known or value in ("", "."):
         return True
@@ -195,6 +216,59 @@ def _founded(value: str, known: str) -> bool:
     return all(word.casefold() in flat or _BY_RULE.fullmatch(word) for word in words)
 
 
-def as_text(report: DataReport) -> str:
+def as_json_text(report: DataReport) -> str:
     """Return the report as indented JSON."""
     return json.dumps(report.as_json(), ensure_ascii=False, indent=2)
+
+
+def as_text(report: DataReport) -> str:
+    """Return the report to read on a terminal: counts by split, then what is wrong."""
+    head = f"{'':44}" + "".join(f"{split:>8}" for split in ("train", "dev", "test"))
+    rows = {"trajectories": report.splits, **report.per_tool}
+    lines = [head, *(_counts_line(name, counts) for name, counts in rows.items()), ""]
+    lines += [
+        f"most frequent tool against the median one: {_pairs(_highest(report.balance))}",
+        f"requests without context: {report.without_context:.1%}; "
+        f"median length {report.median_chars:.0f} characters; not executed: {report.unverified}",
+    ]
+    if report.styles:
+        lines.append(f"styles: {_pairs(report.styles)}")
+    if report.rejected or report.repeated:
+        rejected = _pairs(report.rejected) or "none"
+        lines.append(f"dropped: {report.repeated} repeated; rejected: {rejected}")
+    if report.unfounded:
+        lines += ["", f"values that stand nowhere: {_pairs(report.unfounded)}"]
+        lines += [f"- {text}" for text in report.unfounded_examples[:MAX_SHOWN]]
+    lines += ["", f"problems: {len(report.problems) or 'none'}"]
+    return "\n".join([*lines, *(f"- {text}" for text in report.problems)])
+
+
+def _highest(counts: Mapping[str, float]) -> dict[str, float]:
+    return dict(sorted(counts.items(), key=lambda pair: -pair[1])[:MAX_SHOWN])
+
+
+def _counts_line(name: str, counts: Counts) -> str:
+    return f"{name:44}" + "".join(f"{counts.get(s, 0):>8}" for s in ("train", "dev", "test"))
+
+
+def _pairs(counts: Mapping[str, float]) -> str:
+    return ", ".join(f"{name} {count:g}" for name, count in counts.items())
+
+
+def picture(report: DataReport) -> str:
+    """Return the length histograms as an HTML page."""
+    figures = [
+        webpage.bars(title, [(float(at), n) for at, n in counts.items()], x="characters")
+        for title, counts in (
+            ("Requests", report.request_chars),
+            ("Arguments", report.argument_chars),
+            ("Observations", report.observation_chars),
+        )
+    ]
+    steps = [
+        (name, *(counts.get(s, 0) for s in ("train", "dev", "test")))
+        for name, counts in report.steps.items()
+    ]
+    calls = webpage.table(("calls", "train", "dev", "test"), steps)
+    sections = [webpage.section("Lengths", *figures), webpage.section("Calls", calls)]
+    return webpage.page("Training data", sections)

@@ -4,8 +4,17 @@ One process and one session for each server, thousands of calls. The only module
 that speaks MCP.
 """
 
+import asyncio
 import tempfile
-from collections.abc import AsyncGenerator, Mapping
+from collections import deque
+from collections.abc import (
+    AsyncGenerator,
+    Awaitable,
+    Callable,
+    Collection,
+    Iterable,
+    Mapping,
+)
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Any, cast
 
@@ -21,6 +30,7 @@ if TYPE_CHECKING:
 
 CALL_TIMEOUT_S = 20.0
 MAX_OBSERVATION_CHARS = 4000
+AHEAD = 12
 
 
 class Rejected(Exception):
@@ -50,8 +60,7 @@ class Servers:
         Raises:
             Rejected: a call fails and should not, or succeeds and should not.
         """
-        for scene in draft.scenes.values():
-            scene.build()
+        await asyncio.to_thread(_build, draft)
         steps: list[TrajectoryStep] = []
         for step in draft.trajectory.steps:
             observed = await self._call(step, draft.scenes)
@@ -109,6 +118,55 @@ async def running(commands: Mapping[str, ServerCommand]) -> AsyncGenerator[Serve
                 message = f"server {name!r} does not start: {error}; it said: {said}"
                 raise DataError(message) from error
         yield Servers(clients)
+
+
+async def verified(
+    drafts: Iterable[Draft], verify: Callable[[Draft], Awaitable[Trajectory]]
+) -> AsyncGenerator[tuple[Draft, Trajectory | Rejected]]:
+    """Verify drafts of different tool sets side by side; yield the results in the drafts' order.
+
+    Drafts of one tool set follow each other, since they share its scratch workspace.
+    """
+    running: deque[tuple[Draft, asyncio.Task[Trajectory]]] = deque()
+    last: dict[str, asyncio.Task[Trajectory]] = {}
+    try:
+        for draft in drafts:
+            earlier = {last[name] for name in draft.scenes if name in last}
+            task = asyncio.create_task(_after(earlier, draft, verify))
+            last |= dict.fromkeys(draft.scenes, task)
+            running.append((draft, task))
+            await asyncio.sleep(0)
+            if len(running) >= AHEAD:
+                yield await _result(*running.popleft())
+        while running:
+            yield await _result(*running.popleft())
+    finally:
+        for _, task in running:
+            task.cancel()
+
+
+async def _after(
+    earlier: Collection[asyncio.Task[Trajectory]],
+    draft: Draft,
+    verify: Callable[[Draft], Awaitable[Trajectory]],
+) -> Trajectory:
+    if earlier:
+        await asyncio.wait(earlier)
+    return await verify(draft)
+
+
+async def _result(
+    draft: Draft, task: asyncio.Task[Trajectory]
+) -> tuple[Draft, Trajectory | Rejected]:
+    try:
+        return draft, await task
+    except Rejected as rejected:
+        return draft, rejected
+
+
+def _build(draft: Draft) -> None:
+    for scene in draft.scenes.values():
+        scene.build()
 
 
 def observation_text(wire: Mapping[str, Any]) -> str:

@@ -1,0 +1,55 @@
+"""Controls of the same effort: what a decoupled recipe is compared with."""
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import ValidationError
+
+from afx_train.errors import RecipeError
+from afx_train.recipe import AdapterPlan, Recipe, read_recipe
+
+Control = Literal["joint", "matched", "prompt", "request", "instruction"]
+CONTROLS: tuple[Control, ...] = ("joint", "matched", "prompt", "request", "instruction")
+
+
+def load_recipe(path: Path, control: Control | None = None) -> Recipe:
+    """Read a recipe, turned into a control where one is named.
+
+    Raises:
+        RecipeError: as `read_recipe`; or the control does not go with it.
+    """
+    recipe = read_recipe(path)
+    if control is None:
+        return recipe
+    try:
+        return controlled(recipe, control)
+    except ValidationError as error:
+        message = error.errors()[0]["msg"]
+        raise RecipeError(f"control {control!r}: {message}", where=str(path)) from error
+
+
+def controlled(recipe: Recipe, control: Control) -> Recipe:
+    """Turn a decoupled recipe into a control of the same data and effort.
+
+    joint: one adapter learns the examples of all. matched: the same, its rank raised until it has
+    as many parameters. prompt, request, instruction: the same adapters, all with that boundary.
+    """
+    if control in ("prompt", "request", "instruction"):
+        moved = [p.model_dump() | {"boundary": None} for p in recipe.adapters]
+        return Recipe.model_validate(recipe.model_dump() | {"boundary": control, "adapters": moved})
+    epochs = max(recipe.settings(plan).training.epochs for plan in recipe.adapters)
+    joint = {
+        "name": control,
+        "subtask": "joint",
+        "matched": control == "matched",
+        "overrides": {"training": {"epochs": epochs}},
+    }
+    plans = [p.model_dump() for p in recipe.adapters if p.subtask != "joint"]
+    return Recipe.model_validate(recipe.model_dump() | {"adapters": [*plans, joint]})
+
+
+def trained_of(recipe: Recipe, control: Control | None) -> tuple[AdapterPlan, ...]:
+    """The adapters that a row of the ablation trains."""
+    if control in ("joint", "matched"):
+        return tuple(plan for plan in recipe.adapters if plan.subtask == "joint")
+    return recipe.adapters
