@@ -5,7 +5,7 @@ READY := .venv/.ready
 DESK := samples/desk_assistant
 
 .PHONY: help setup demo bundle test test-optimum fuzz fuzz-service check lint types train tutorial
-.PHONY: load clean soak long
+.PHONY: kills bench-train load clean soak long
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
