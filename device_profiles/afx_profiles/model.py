@@ -33,6 +33,26 @@ class Builder(_Model):
         }
 
 
+class Quantization(_Model):
+    """How export quantizes the builder's fp32 graph itself. Absent: the builder quantizes."""
+
+    block_size: Literal[16, 32, 64, 128] = Field(
+        description="Weights that share a scale. 32 is GGUF's: its codes can be kept."
+    )
+    accuracy_level: Literal[0, 1, 4] = Field(
+        default=4,
+        description="0, 1: activations stay fp32; 4: int8 inside a product, the fastest kernels.",
+    )
+    columns: bool = Field(
+        default=False,
+        description="Keep the fractional zeros of GGUF Q4_1 and Q4_K weights: a column a block.",
+    )
+    keep_int8: tuple[str, ...] = Field(
+        default=(),
+        description="Patterns of graph nodes whose weights take 8 bits, as `*/lm_head*`.",
+    )
+
+
 class Session(_Model):
     """Thread policy of the ONNX Runtime session."""
 
@@ -56,6 +76,7 @@ class Profile(_Model):
     provider_options: dict[str, str] = Field(default_factory=dict[str, str])
     precision: Precision
     builder: Builder
+    quantization: Quantization | None = None
     adapter_mode: AdapterMode
     context_tokens: int = Field(gt=0, description="Length that the KV buffer is allocated for.")
     kv_budget_bytes: int = Field(gt=0, description="All KV buffers of one process together.")

@@ -1,4 +1,8 @@
-"""The base graph by ONNX Runtime GenAI's model builder, made once and kept in the cache."""
+"""The base graph by ONNX Runtime GenAI's model builder, made once and kept in the cache.
+
+A profile with a `quantization` table gets the builder's fp32 graph, quantized here; the fp32 graph
+is the one that the certificate needs anyway.
+"""
 
 import hashlib
 import json
@@ -16,6 +20,7 @@ from afx_export.errors import ArchitectureUnknown, BuilderFailed, DiskFull
 from afx_export.files import new_folder, require_space
 from afx_export.hf import linear_shapes, read_json, ties_embeddings
 from afx_export.optimum_graph import optimum_graph
+from afx_export.quantization.graph import QUANTIZER, quantize_graph
 from afx_export.quiet import offline_environment
 from afx_export.sources import Model
 from afx_profiles import Profile
@@ -49,20 +54,36 @@ def base_graph(model: Model, weights: str, profile: Profile) -> Path:
     size = sum(path.stat().st_size for path in model.folder.glob("*.safetensors"))
     # The builder writes the weights once more beside the graph while it works.
     require_space("base graph", folder, int(2 * _BYTES_PER_FP32[profile.precision] * size))
+    source = _full_precision_graph(model, weights, profile)
     say(f"building the {profile.precision} base graph of {model.id} (kept for next time)")
     with new_folder(folder) as out:
-        try:
-            _run_builder(model.folder, out, profile, builder_options(model, profile))
-        except ArchitectureUnknown:
-            optimum_graph(model.folder, out, profile)
-        check_options(out, profile)
+        if source and profile.quantization:
+            quantize_graph(source, out, profile.quantization, bits=_BITS[profile.precision])
+        else:
+            _build(model, out, profile)
     return folder
+
+
+def _build(model: Model, out: Path, profile: Profile) -> None:
+    try:
+        _run_builder(model.folder, out, profile, builder_options(model, profile))
+    except ArchitectureUnknown:
+        optimum_graph(model.folder, out, profile)
+    check_options(out, profile)
+
+
+def _full_precision_graph(model: Model, weights: str, profile: Profile) -> Path | None:
+    """Return the graph that export quantizes itself; None where the builder does it."""
+    if profile.quantization is None or profile.precision not in _BITS:
+        return None
+    exact = profile.model_copy(update={"precision": "fp32", "quantization": None})
+    return base_graph(model, weights, exact)
 
 
 def _key(model: Model, weights: str, profile: Profile) -> str:
     """Hash everything that decides the graph folder's content."""
     small = sorted(p for p in model.folder.iterdir() if p.suffix in (".json", ".jinja"))
-    facts = {
+    facts: dict[str, object] = {
         "weights": weights,
         "files": {p.name: sha256_file(p) for p in small},
         "precision": profile.precision,
@@ -70,6 +91,9 @@ def _key(model: Model, weights: str, profile: Profile) -> str:
         "options": builder_options(model, profile),
         "versions": {name: _version(name) for name in _VERSIONED},
     }
+    if profile.quantization is not None:
+        facts["quantization"] = profile.quantization.model_dump(mode="json")
+        facts["quantizer"] = QUANTIZER
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:24]
 
 

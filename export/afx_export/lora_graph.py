@@ -26,6 +26,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from afx_export.adapters import Adapter, FloatArray, LoraPair
 from afx_export.errors import AdapterRefused, BuilderFailed, TargetNotFound
+from afx_export.quantization.graph import WITH_MEANS
 
 _SITE = re.compile(r"/model/layers\.(\d+)/(?:self_)?(attn|mlp)/(\w+_proj|fc[12])/MatMul(_Q[248])?")
 _BLOCKS = {"attn": "self_attn", "mlp": "mlp"}
@@ -113,7 +114,9 @@ def _modules(
 def _check_shape(site: Site, node: onnx.NodeProto, sizes: Mapping[str, tuple[int, ...]]) -> None:
     if node.op_type == "MatMulNBits":
         attributes = {a.name: a.i for a in node.attribute}
-        found = (attributes.get("K"), attributes.get("N"))
+        # Quantization may append a column a block; see afx_export.quantization.affine.
+        wide = node.input[0].endswith(WITH_MEANS)
+        found = (site.in_features if wide else attributes.get("K"), attributes.get("N"))
     else:
         found = sizes.get(node.input[1], ())[:2]  # type: ignore[assignment]
     if found and found != (site.in_features, site.out_features):
@@ -153,7 +156,7 @@ def add_branches(graph: onnx.GraphProto, sites: Sequence[Site]) -> None:
 
 
 def _branch(node: onnx.NodeProto, site: Site) -> list[onnx.NodeProto]:
-    x, out = node.input[0], node.output[0]
+    x, out = node.input[0].removesuffix(WITH_MEANS), node.output[0]
     base, low, delta = f"{out}/base", f"{out}/lora_A", f"{out}/lora_B"
     node.output[0] = base
     return [

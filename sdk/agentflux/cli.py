@@ -172,6 +172,56 @@ def doctor(
         raise typer.Exit(5)
 
 
+@app.command()
+def bench(
+    bundles: Annotated[
+        list[Path],
+        typer.Argument(help="Folder written by `afx-export build`; several with --tune."),
+    ],
+    calls: Annotated[int, typer.Option(help="Calls to decide.", min=1)] = 24,
+    tools: Annotated[
+        Path | None, typer.Option(help="Folder of <tool_set>.json files; default: a small catalog.")
+    ] = None,
+    cases: Annotated[
+        Path | None, typer.Option(help="JSONL as for `afx eval`; default: eight requests.")
+    ] = None,
+    threads: ThreadsOption = None,
+    spinning: Annotated[
+        bool | None, typer.Option(help="Idle threads spin; default: as the bundle says.")
+    ] = None,
+    tune: Annotated[
+        bool, typer.Option("--tune", help="Compare bundles, thread counts and spinning, in turns.")
+    ] = False,
+    rounds: Annotated[int, typer.Option(help="Turns of --tune.", min=1)] = 3,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
+    svg: Annotated[
+        Path | None, typer.Option(help="Also draw the latencies into this file.")
+    ] = None,
+) -> None:
+    """Measure what a bundle costs on this machine: latency, tokens, memory, energy.
+
+    Decides calls over described tools; no server is started and nothing is called.
+
+        afx bench desk-bundle --svg latency.svg
+        afx bench desk-bundle other-bundle --tune
+    """
+    from agentflux.benchmark.command import Request, run_bench
+
+    run_bench(
+        Request(
+            bundles=bundles,
+            calls=calls,
+            tools=tools,
+            cases=cases,
+            threads=threads,
+            spinning=spinning,
+            rounds=rounds if tune else 0,
+            as_json=as_json,
+            svg=svg,
+        )
+    )
+
+
 def main() -> NoReturn:
     """Run the command and translate our errors into exit codes."""
     from agentflux.errors import AgentFluxError, FileMismatch, MissingExtra

@@ -5,7 +5,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
+from onnx import helper
 from tiny_models import save_adapter, save_model
 
 from afx_export.base_graph import check_options
@@ -227,22 +229,28 @@ def test_nan_in_a_graph_is_the_worst_error() -> None:
 
 
 @pytest.mark.parametrize(
-    ("option", "said"), [("block_size = 64", "block_size=64"), ("accuracy_level = 1", "level=1")]
+    ("option", "said"),
+    [
+        ("[builder.extra_options]\nblock_size = 64", "block_size=64.*ignored the option"),
+        ("[builder.extra_options]\naccuracy_level = 1", "level=1.*ignored the option"),
+        ('precision = "int8"', "bits=8.*ignored the option"),
+    ],
 )
 def test_an_option_that_the_builder_ignored_is_an_error(
-    exported: Exported, tmp_path: Path, option: str, said: str
+    tmp_path: Path, option: str, said: str
 ) -> None:
+    inputs = ["x", "w", "s"]
+    node = helper.make_node("MatMulNBits", inputs, ["y"], name="m", bits=4, block_size=32)
+    graph = helper.make_graph([node], "built", [], [])
+    onnx.save(helper.make_model(graph), tmp_path / "model.onnx")
     path = tmp_path / "own.toml"
     path.write_text(
-        'extends = "cpu-int4"\nname = "own"\ndescription = "d"\nverified = "v"\n'
-        f"[builder.extra_options]\n{option}\n",
+        'extends = "cuda-int4"\nname = "own"\ndescription = "d"\nverified = "v"\n' + option + "\n",
         encoding="utf-8",
     )
-    check_options(exported.bundle, load_profile("cpu-int4"))
-    with pytest.raises(BuilderFailed, match=f"{said}.*ignored the option"):
-        check_options(exported.bundle, load_profile(str(path)))
-    with pytest.raises(BuilderFailed, match="bits=8"):
-        check_options(exported.bundle, load_profile("cpu-int8"))
+    check_options(tmp_path, load_profile("cuda-int4"))
+    with pytest.raises(BuilderFailed, match=said):
+        check_options(tmp_path, load_profile(str(path)))
 
 
 @pytest.mark.parametrize(

@@ -17,24 +17,22 @@ def test_the_cpu_default_leaves_the_thread_count_to_the_device() -> None:
     assert profile.session.intra_op_num_threads is None
     assert profile.context_tokens == 4096
     assert profile.kv_budget_bytes == 1 << 30
-    assert profile.builder.arguments() == {
-        "accuracy_level": "4",
-        "block_size": "128",
-        "prune_lm_head": "true",
-        "shared_embeddings": "true",
-    }
+    assert profile.builder.arguments() == {"prune_lm_head": "true", "shared_embeddings": "true"}
+    assert profile.quantization is not None
+    assert (profile.quantization.block_size, profile.quantization.accuracy_level) == (32, 4)
 
 
 def test_an_own_profile_inherits_and_overrides_key_by_key(tmp_path: Path) -> None:
     own = tmp_path / "kiosk.toml"
     own.write_text(
         'extends = "cpu-int4"\nname = "kiosk"\ndescription = "d"\nverified = "v"\n'
-        "context_tokens = 1024\n[builder.extra_options]\nblock_size = 32\n",
+        "context_tokens = 1024\n[quantization]\nblock_size = 64\n",
         encoding="utf-8",
     )
     profile = load_profile(str(own))
     assert (profile.precision, profile.context_tokens) == ("int4", 1024)
-    assert profile.builder.arguments()["block_size"] == "32"
+    assert profile.quantization is not None
+    assert (profile.quantization.block_size, profile.quantization.columns) == (64, True)
     assert profile.builder.arguments()["prune_lm_head"] == "true"
 
 

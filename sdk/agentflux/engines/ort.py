@@ -50,10 +50,18 @@ _MAX_CANDIDATE_TOKENS = 32
 class OrtEngine:
     """Serves one bundle. One request computes at a time; others wait for their turn."""
 
-    def __init__(self, bundle: Path, manifest: Manifest, *, threads: int | None = None) -> None:
+    def __init__(
+        self,
+        bundle: Path,
+        manifest: Manifest,
+        *,
+        threads: int | None = None,
+        spinning: bool | None = None,
+    ) -> None:
         """Check the bundle's files, then load the model. Adapters are loaded at first use.
 
-        threads: of ONNX Runtime; None takes the machine's physical cores.
+        threads: of ONNX Runtime; None takes the machine's physical cores. spinning: whether idle
+        threads spin while they wait; None takes what the bundle says.
 
         Raises:
             FileMismatch: a file is not the one that was exported.
@@ -62,15 +70,18 @@ class OrtEngine:
         check_files(manifest, bundle)
         check_consistent(manifest, bundle)
         self._bundle, self._manifest = bundle, manifest
+        self.threads = threads or physical_cores()
         self._turns = Turns()
         self._end_tokens = frozenset(manifest.base_model.end_token_ids)
         with _native("cannot load the model"):
             config = og.Config(str(bundle))
-            options = {
-                "intra_op_num_threads": threads or physical_cores(),
+            options: dict[str, object] = {
+                "intra_op_num_threads": self.threads,
                 # Fatal only: what fails is raised, and would be printed a second time.
                 "log_severity_level": 4,
             }
+            if spinning is not None:
+                options["session.intra_op.allow_spinning"] = "1" if spinning else "0"
             config.overlay(json.dumps({"model": {"decoder": {"session_options": options}}}))
             self._model: Any = og.Model(config)
             self._tokenizer: Any = og.Tokenizer(self._model)

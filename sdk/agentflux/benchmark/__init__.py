@@ -1,0 +1,1 @@
+"""`afx bench`: what a bundle costs on this machine, in time, tokens, memory and energy."""
