@@ -4,7 +4,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 DESK := samples/desk_assistant
 
-.PHONY: help setup demo bundle test test-optimum fuzz fuzz-service check lint types train tutorial
+.PHONY: help setup demo bundle test bench test-optimum fuzz fuzz-service check lint types train tutorial
 .PHONY: kills bench-train load clean soak long
 
 help:  ## Show this list
@@ -35,6 +35,9 @@ soak: $(READY)  ## 2,000 calls on one agent: memory, speed, 16 conversations at 
 long: $(READY)  ## The long versions of the property, interleaving and fault tests
 	@AGENTFLUX_LONG=1 $(BIN)/python -m pytest tests/sdk/contracts/test_grammar_property.py \
 		tests/export/test_interleavings.py tests/sdk/orchestration/test_faults.py
+
+bench: $(READY)  ## What LoRA branches cost on this machine (minutes; not part of the tests)
+	@$(BIN)/python tests/bench/graphs.py
 
 test-optimum: $(READY)  ## Architectures that only optimum exports, in an environment of its own
 	@test -x .venv-optimum/bin/python || $(PYTHON) -m venv .venv-optimum >&2

@@ -119,6 +119,36 @@ def build(  # noqa: PLR0913 - one parameter an option
 
 
 @app.command()
+def variants(
+    model: Annotated[str, typer.Option(help="Catalogue name, hub id, GGUF file or folder.")],
+    profile: Annotated[str, typer.Option(help="Device profile: a shipped name or a .toml file.")],
+    out: Annotated[Path, typer.Option(help="Folder for the profiles and their bundles.")],
+    adapters: Annotated[
+        list[Path] | None,
+        typer.Option(help="A PEFT adapter folder, or a folder of them. Repeatable."),
+    ] = None,
+) -> None:
+    """Build a profile and its variants (block size, zeros, activations, head), one option each.
+
+    Prints the bundles' paths, the profile's own first: the arguments of `afx bench --tune`.
+    """
+    from afx_export.build import Request, read_profile
+    from afx_export.build import build as build_bundle
+    from afx_export.variants import write_variants
+
+    own = Path(profile)
+    source = str(own.resolve()) if own.suffix == ".toml" else profile
+    out.mkdir(parents=True, exist_ok=True)
+    found = write_variants(read_profile(profile, has_adapters=bool(adapters)), source, out)
+    for name, file in {"profile": source, **found}.items():
+        folder = out / name
+        build_bundle(
+            Request(model=model, profile=str(file), out=folder, adapters=tuple(adapters or ()))
+        )
+        print(folder)
+
+
+@app.command()
 def verify(
     bundle: Annotated[Path, typer.Argument(help="Folder of the bundle.")],
     model: Annotated[

@@ -15,8 +15,7 @@ from agentflux import cache_folder
 
 HERE = Path(__file__).parent
 MODEL = "smollm2-135m-instruct"
-# int4 changes too many of this small model's choices; `afx inspect` shows both certificates.
-PROFILE = "cpu-int8"
+PROFILE = "cpu-int4"
 
 
 def bundle_path(profile: str) -> Path:
@@ -43,7 +42,7 @@ def ensure_bundle(profile: str = PROFILE) -> Path:
 
 def _inputs() -> list[Path]:
     found = [p for p in (HERE / "adapters").rglob("*") if p.is_file()]
-    sources = {"agentflux": "contracts/*.py", "afx_export": "*.py", "afx_profiles": "**/*.toml"}
+    sources = {"agentflux": "contracts/*.py", "afx_export": "**/*.py", "afx_profiles": "**/*.toml"}
     for package, pattern in sources.items():
         spec = find_spec(package)
         for folder in (spec.submodule_search_locations if spec else None) or ():

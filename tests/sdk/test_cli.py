@@ -84,3 +84,33 @@ def test_help_teaches_without_loading_a_model() -> None:
     done = afx("eval", "--help")
     assert done.returncode == 0
     assert "JSON lists of MCP tools" in " ".join(done.stdout.split())
+
+
+@pytest.mark.model
+def test_bench_measures_a_bundle_as_json_and_draws_it(desk_bundle: Path, tmp_path: Path) -> None:
+    picture = tmp_path / "latency.svg"
+    done = afx("bench", desk_bundle, "--calls", "2", "--json", "--svg", picture)
+    assert done.returncode == 0, done.stderr
+    cost = json.loads(done.stdout)
+    assert [stage["stage"] for stage in cost["stages"]][:2] == ["route", "select"]
+    assert cost["calls"] == 2
+    assert min(cost["prefill_tokens_per_s"], cost["decode_tokens_per_s"], cost["kv_bytes"]) > 0
+    # The catalogs were warmed up, so a stage reuses more than it computes.
+    assert cost["stages"][0]["reused_tokens"] > cost["stages"][0]["prefill_tokens"]
+    assert "whole call" in picture.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--cases", "x.jsonl"), "belong together"),
+        (("other",), "--tune"),
+        (("--tune", "--threads", "1"), "tries threads"),
+    ],
+)
+def test_bench_refuses_options_that_contradict_each_other(
+    options: tuple[str, ...], said: str
+) -> None:
+    done = afx("bench", "bundle", *options)
+    assert done.returncode == 4
+    assert said in done.stderr

@@ -64,14 +64,17 @@ class _Rewrite:
         self._settings, self._bits = settings, bits
         self._blocks: dict[str, Blocks] = {}
         self._widened: set[str] = set()
+        self._tied = ""
 
     def run(self) -> None:
         """Replace the nodes and write the initializers that are still used."""
-        tied = self._tied_embedding()
+        self._tied = tied = self._tied_embedding()
         nodes: list[onnx.NodeProto] = []
         for node in self._graph.node:
-            if tied and node.name.startswith(_EMBEDDING):
-                nodes += self._embedding(node, tied) if node.op_type == "Gather" else []
+            if tied and node.name == f"{_EMBEDDING}Transpose":
+                continue
+            if tied and node.name == f"{_EMBEDDING}Gather":
+                nodes += self._embedding(node, tied)
             elif node.op_type == "MatMul" and self._is_matrix(node.input[1]):
                 nodes += self._product(node)
             else:
@@ -82,7 +85,8 @@ class _Rewrite:
         self._write_the_rest()
 
     def _is_matrix(self, name: str) -> bool:
-        return name in self._tensors and self._tensors[name].ndim == 2
+        matrix = self._tensors.get(name)
+        return matrix is not None and matrix.ndim == 2 and matrix.dtype == np.float32
 
     def _tied_embedding(self) -> str:
         """Return the matrix that the head and the embedding share, or ""."""
@@ -97,7 +101,7 @@ class _Rewrite:
         if name not in self._blocks:
             bits = 8 if any(fnmatchcase(node, p) for p in self._settings.keep_int8) else self._bits
             matrix = np.asarray(self._tensors[name]).T
-            blocks = self._cut(matrix, bits)
+            blocks = self._cut(name, matrix, bits)
             self._writer.add(f"{name}_Q{bits}", blocks.packed_codes())
             self._writer.add(f"{name}_scales", blocks.scales)
             if (zeros := blocks.packed_zeros()) is not None:
@@ -105,9 +109,11 @@ class _Rewrite:
             self._blocks[name] = blocks
         return self._blocks[name]
 
-    def _cut(self, matrix: Array, bits: int) -> Blocks:
+    def _cut(self, name: str, matrix: Array, bits: int) -> Blocks:
         size = self._settings.block_size
-        exact = recover(matrix, block_size=size) if bits == 4 and self._settings.columns else None
+        # An embedding looks rows up and has no x whose means it could use.
+        may_widen = self._settings.columns and bits == 4 and name != self._tied
+        exact = recover(matrix, block_size=size) if may_widen else None
         return exact or quantize(matrix, bits=bits, block_size=size)
 
     def _inputs(self, name: str, blocks: Blocks) -> list[str]:

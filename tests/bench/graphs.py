@@ -1,0 +1,155 @@
+"""What LoRA branches cost: graphs and adapters in turns, each measurement in a process of its own.
+
+python tests/bench/graphs.py [--profile cpu-int4] [--rounds 5] [--out tests/bench/results]
+
+Compared on SmolLM2-135M-Instruct, prefill of 512 tokens and decode of 64:
+
+- `base`: the bundle without adapters, the profile's plain graph;
+- `attention, none` / `attention, r16`: branches on q, k, v, o; the null adapter or one active;
+- `all, none` / `all, r16`: branches on every linear layer;
+- `builder`: the model builder's own route for one adapter of all linear layers, r16.
+
+The floor beside a row is the time that reading the adapter's bytes adds, if bytes were all.
+"""
+# ruff: noqa: T201
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from runs import save_result, table
+
+MODEL = "smollm2-135m-instruct"
+ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
+ALL = (*ATTENTION, "gate_proj", "up_proj", "down_proj")
+PREFILL, DECODE = 512, 64
+
+
+def measure(folder: Path, adapter: str) -> dict[str, float]:
+    """Return tokens a second of one graph; adapter: a name under `adapters/`, or empty."""
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+    import onnxruntime_genai as og
+
+    from agentflux.engines.ort import physical_cores
+
+    config = og.Config(str(folder))
+    options = {"intra_op_num_threads": physical_cores()}
+    config.overlay(json.dumps({"model": {"decoder": {"session_options": options}}}))
+    model = og.Model(config)
+    adapters = og.Adapters(model)
+    if adapter:
+        adapters.load(str(folder / "adapters" / f"{adapter}.onnx_adapter"), adapter)
+    rates: dict[str, list[float]] = {"prefill": [], "decode": []}
+    for _ in range(3):
+        params = og.GeneratorParams(model)
+        params.set_search_options(max_length=PREFILL + DECODE + 8, do_sample=False)
+        generator = og.Generator(model, params)
+        if adapter:
+            generator.set_active_adapter(adapters, adapter)
+        started = time.perf_counter()
+        generator.append_tokens([100 + i % 900 for i in range(PREFILL)])
+        rates["prefill"].append(PREFILL / (time.perf_counter() - started))
+        started = time.perf_counter()
+        for token in range(DECODE):
+            generator.append_tokens([200 + token])
+        rates["decode"].append(DECODE / (time.perf_counter() - started))
+    return {key: median(values) for key, values in rates.items()}
+
+
+def build_all(root: Path, profile: str) -> dict[str, tuple[Path, str]]:
+    """Make every graph under `root` and return (folder, active adapter) by the row's name."""
+    rows: dict[str, tuple[Path, str]] = {}
+    _export(root / "base", profile, None)
+    rows["base"] = (root / "base", "")
+    for name, targets in (("attention", ATTENTION), ("all", ALL)):
+        _export(root / name, profile, _random_lora(root / f"lora-{name}" / "one", targets))
+        rows[f"{name}, none"] = (root / name, "base")
+        rows[f"{name}, r16"] = (root / name, "one")
+    rows["builder"] = (_builder(root / "builder", root / "lora-all" / "one"), "")
+    return rows
+
+
+def _export(out: Path, profile: str, adapter: Path | None) -> None:
+    from afx_export.build import Request, build
+    from afx_export.placement import Place
+
+    adapters = (adapter,) if adapter else ()
+    places = {adapter.name: Place(subtask="route")} if adapter else {}
+    build(Request(model=MODEL, profile=profile, out=out, adapters=adapters, places=places))
+
+
+def _random_lora(folder: Path, targets: tuple[str, ...]) -> Path:
+    """Save a PEFT LoRA of rank 16 with small random weights."""
+    import torch
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModelForCausalLM
+
+    from afx_export.sources import resolve
+
+    torch.manual_seed(0)
+    base = AutoModelForCausalLM.from_pretrained(resolve(MODEL).folder, dtype=torch.float32)
+    config = LoraConfig(r=16, lora_alpha=16, target_modules=list(targets), task_type="CAUSAL_LM")
+    model: Any = get_peft_model(base, config)
+    for name, weight in model.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(weight, std=0.005)
+    model.save_pretrained(folder)
+    return folder
+
+
+def _builder(out: Path, adapter: Path) -> Path:
+    from afx_export.sources import resolve
+
+    command = [sys.executable, "-m", "onnxruntime_genai.models.builder", "-p", "int4", "-e", "cpu"]
+    command += ["-i", str(resolve(MODEL).folder), "-o", str(out), "-c", str(out / "scratch")]
+    command += ["--extra_options", f"adapter_path={adapter}", "block_size=32", "accuracy_level=4"]
+    subprocess.run(command, check=True, capture_output=True)
+    return out
+
+
+def main() -> None:
+    """Build, measure in turns, print and save."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--profile", default="cpu-int4")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
+    parser.add_argument("--one", nargs=2, help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.one:
+        print(json.dumps(measure(Path(given.one[0]), given.one[1])))
+        return
+    with tempfile.TemporaryDirectory() as temporary:
+        rows = build_all(Path(temporary), given.profile)
+        found: dict[str, list[dict[str, float]]] = {name: [] for name in rows}
+        for _ in range(given.rounds):
+            for name, (folder, adapter) in rows.items():
+                command = [sys.executable, __file__, "--one", str(folder), adapter]
+                done = subprocess.run(command, check=True, capture_output=True, text=True)
+                found[name].append(json.loads(done.stdout.splitlines()[-1]))
+        base_bytes = (Path(temporary) / "base" / "model.onnx.data").stat().st_size
+        sizes = {n: _adapter_bytes(folder, a) for n, (folder, a) in rows.items()}
+    results = []
+    for name, costs in found.items():
+        row = {key: round(median(cost[key] for cost in costs), 1) for key in costs[0]}
+        results.append({"graph": name, **row, "floor": round(sizes[name] / base_bytes, 4)})
+    for result in results:
+        for key in ("prefill", "decode"):
+            result[f"{key}_slower"] = round(results[0][key] / result[key] - 1, 4)
+    save_result(given.out / "graphs.json", {"profile": given.profile, "rows": results})
+    print(table(results))
+
+
+def _adapter_bytes(folder: Path, adapter: str) -> int:
+    path = folder / "adapters" / f"{adapter}.onnx_adapter"
+    return path.stat().st_size if adapter else 0
+
+
+if __name__ == "__main__":
+    main()
