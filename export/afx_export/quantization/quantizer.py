@@ -81,7 +81,7 @@ def _grids(blocks: _Array, bits: int) -> Iterator[tuple[_Array, _Array]]:
         return
     low, high = np.minimum(blocks.min(-1), 0), np.maximum(blocks.max(-1), 0)
     for shrink in _SHRINK:
-        scales = _usable((high - low) * np.float32(shrink / top))
+        scales = _usable(((high - low) * (shrink / top)).astype(np.float32))
         yield scales, np.clip(np.rint(-low * shrink / scales), 0, top)
 
 
