@@ -81,7 +81,7 @@ def _grids(blocks: _Array, bits: int) -> Iterator[tuple[_Array, _Array]]:
         return
     low, high = np.minimum(blocks.min(-1), 0), np.maximum(blocks.max(-1), 0)
     for shrink in _SHRINK:
-        scales = _usable(((high - low) * (shrink / top)).astype(np.float32))
+        scales = _usable((high - low) * (shrink / top))
         yield scales, np.clip(np.rint(-low * shrink / scales), 0, top)
 
 
@@ -102,6 +102,6 @@ def _least_squares(blocks: _Array, fit: _Fit) -> _Array:
     return np.where(fitted == 0, fit.scales, fitted)
 
 
-def _usable(scales: _Array) -> _Array:
+def _usable(scales: FloatArray) -> _Array:
     """A block of zeros has no scale of its own: give it 1."""
     return np.where(scales == 0, 1, scales).astype(np.float32)
