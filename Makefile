@@ -5,7 +5,7 @@ READY := .venv/.ready
 DESK := samples/desk_assistant
 
 .PHONY: help setup demo bundle test bench test-optimum fuzz fuzz-service check lint types train tutorial
-.PHONY: kills bench-train load clean soak long
+.PHONY: kills bench-train load profiles clean soak long
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -77,6 +77,9 @@ tutorial: $(READY)  ## docs/tutorial.md from the first to the last command, with
 
 load: $(READY)  ## The service: 32 clients for five minutes
 	@$(BIN)/python tests/bench/service_load.py "$$($(BIN)/python $(DESK)/bundle.py)"
+
+profiles: $(READY)  ## Export the sample for every device profile and check each graph (slow)
+	@$(BIN)/python tests/bench/profiles.py
 
 clean:  ## Remove the environment and build leftovers (the cache folder stays)
 	rm -rf .venv .venv-optimum dist build

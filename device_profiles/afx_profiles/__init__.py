@@ -2,6 +2,7 @@
 
 from afx_profiles.loader import ProfileError, list_profiles, load_profile
 from afx_profiles.model import AdapterMode, Builder, Precision, Profile, Quantization, Session
+from afx_profiles.table import describe_profiles
 
 __all__ = [
     "AdapterMode",
@@ -11,6 +12,7 @@ __all__ = [
     "ProfileError",
     "Quantization",
     "Session",
+    "describe_profiles",
     "list_profiles",
     "load_profile",
 ]

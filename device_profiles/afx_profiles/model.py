@@ -73,6 +73,9 @@ class Profile(_Model):
     extra: str = Field(description="The extra of agentflux-edge that brings the runtime.")
     packages: tuple[str, ...] = Field(description="What that extra installs, for `afx doctor`.")
     provider: str = Field(description="Provider as ONNX Runtime GenAI names it; 'cpu' needs none.")
+    plugin: str = Field(
+        default="", description="Python module that brings the provider's library, if any does."
+    )
     provider_options: dict[str, str] = Field(default_factory=dict[str, str])
     precision: Precision
     builder: Builder
@@ -80,7 +83,17 @@ class Profile(_Model):
     adapter_mode: AdapterMode
     context_tokens: int = Field(gt=0, description="Length that the KV buffer is allocated for.")
     kv_budget_bytes: int = Field(gt=0, description="All KV buffers of one process together.")
+    max_generators: int | None = Field(
+        default=None,
+        gt=0,
+        description="KV caches kept at once; absent: as many as the budget holds.",
+    )
     session: Session = Session()
+    compile: str = Field(
+        default="",
+        description="What is left to compile on the device or with its maker's tools, and how.",
+    )
     verified: str = Field(
-        description="What was run, where; plain words. 'not verified' if nothing."
+        description="What was checked, where: 'verified on CPU', 'graph verified, not run on "
+        "hardware', or 'not verified'; then plain words.",
     )

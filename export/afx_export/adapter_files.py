@@ -8,17 +8,17 @@ from types import ModuleType
 
 import numpy as np
 
-from afx_export.adapters import Adapter, FloatArray
+from afx_export.adapters import FloatArray
 from afx_export.errors import CorruptModel
-from afx_export.lora_graph import Site, site_matrices
+from afx_export.lora_graph import Packed, Site, site_matrices
 
 SUFFIX = ".onnx_adapter"
 ADAPTER_VERSION = 1
 MODEL_VERSION = 1
 
 
-def write_adapter(path: Path, adapter: Adapter | None, sites: Sequence[Site]) -> None:
-    """Write every site's matrices; None writes the null adapter, all of rank 0.
+def write_adapter(path: Path, packed: Packed, sites: Sequence[Site]) -> None:
+    """Write every site's matrices; nothing packed writes the null adapter, all of rank 0.
 
     Every site is always present: the runtime binds what a file names and leaves the rest as the
     previous adapter had it. Equal input gives equal bytes: parameters go in sorted by name.
@@ -26,7 +26,9 @@ def write_adapter(path: Path, adapter: Adapter | None, sites: Sequence[Site]) ->
     runtime = _onnxruntime()
     arrays: dict[str, FloatArray] = {}
     for site in sites:
-        arrays[site.a_name], arrays[site.b_name] = site_matrices(adapter, site)
+        arrays[site.a_name], arrays[site.b_name] = packed.get(site.name) or site_matrices(
+            None, site
+        )
     values = {
         name: runtime.OrtValue.ortvalue_from_numpy(np.ascontiguousarray(array))
         for name, array in sorted(arrays.items())

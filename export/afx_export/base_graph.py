@@ -10,10 +10,13 @@ import re
 import shutil
 import subprocess
 import sys
+from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Literal
 
 import onnx
+from onnx import TensorProto, helper
 
 from afx_export.console import say
 from afx_export.errors import ArchitectureUnknown, BuilderFailed, DiskFull
@@ -48,7 +51,7 @@ def base_graph(model: Model, weights: str, profile: Profile) -> Path:
         OptimumMissing: the architecture needs optimum, which is not set up.
         DiskFull: no space for the graph.
     """
-    folder = cache_folder() / "graphs" / f"{profile.precision}-{_key(model, weights, profile)}"
+    folder = graph_folder(model, weights, profile)
     if (folder / "model.onnx").is_file():
         return folder
     size = sum(path.stat().st_size for path in model.folder.glob("*.safetensors"))
@@ -78,6 +81,11 @@ def _full_precision_graph(model: Model, weights: str, profile: Profile) -> Path 
         return None
     exact = profile.model_copy(update={"precision": "fp32", "quantization": None})
     return base_graph(model, weights, exact)
+
+
+def graph_folder(model: Model, weights: str, profile: Profile) -> Path:
+    """Return where the cache keeps a base graph, whether or not it is there."""
+    return cache_folder() / "graphs" / f"{profile.precision}-{_key(model, weights, profile)}"
 
 
 def _key(model: Model, weights: str, profile: Profile) -> str:
@@ -158,6 +166,34 @@ def _run_builder(source: Path, out: Path, profile: Profile, options: dict[str, s
     raise BuilderFailed(msg)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GraphTypes:
+    """Float types of a graph: of its activations, and the bytes of one KV cache element."""
+
+    activations: Literal["float32", "float16"]
+    cache_bytes: int
+
+
+def read_types(folder: Path) -> GraphTypes:
+    """Read the float types of a base graph: the provider decides them, not the weights.
+
+    Raises:
+        BuilderFailed: it computes in a type that LoRA branches are not made for.
+    """
+    graph = onnx.load(folder / "model.onnx", load_external_data=False).graph
+    found = {
+        value.name: value.type.tensor_type.elem_type for value in (*graph.input, *graph.output)
+    }
+    cache = next((kind for name, kind in found.items() if name.startswith("past_key")), 0)
+    if found.get("logits") not in (TensorProto.FLOAT, TensorProto.FLOAT16):
+        kind = TensorProto.DataType.Name(found.get("logits", 0))
+        raise BuilderFailed(f"the graph computes in {kind}; LoRA branches are fp32 or fp16")
+    return GraphTypes(
+        activations="float16" if found["logits"] == TensorProto.FLOAT16 else "float32",
+        cache_bytes=helper.tensor_dtype_to_np_dtype(cache).itemsize if cache else 4,
+    )
+
+
 def check_options(folder: Path, profile: Profile) -> None:
     """Compare a graph with its profile: the builder ignores options that it does not know.
 
@@ -169,7 +205,12 @@ def check_options(folder: Path, profile: Profile) -> None:
     for option in ("block_size", "accuracy_level"):
         value = profile.builder.extra_options.get(option)
         wanted[option] = int(value) if value is not None else None
-    quantized = [node for node in graph.node if node.op_type == "MatMulNBits"]
+    if profile.builder.extra_options.get("use_qdq"):
+        # Bits and accuracy level are facts of MatMulNBits; here the weights' own type tells them.
+        wanted = {"block_size": wanted["block_size"]}
+        quantized = [node for node in graph.node if node.op_type == "DequantizeLinear"]
+    else:
+        quantized = [node for node in graph.node if node.op_type == "MatMulNBits"]
     if profile.precision in _BITS and not quantized:
         msg = f"profile {profile.name!r} asks for {profile.precision}, the graph is not quantized"
         raise BuilderFailed(msg)

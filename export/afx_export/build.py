@@ -8,10 +8,10 @@ from pathlib import Path
 from pydantic import TypeAdapter, ValidationError
 
 from afx_export.activation import activation_boundary
+from afx_export.adapter_modes import locate
 from afx_export.adapters import find_adapters, read_adapter
-from afx_export.base_graph import base_graph
+from afx_export.base_graph import GraphTypes, base_graph, read_types
 from afx_export.bundle import (
-    adapter_file,
     check_output,
     list_files,
     write_genai_config,
@@ -31,7 +31,7 @@ from afx_export.placement import (
     place_adapters,
 )
 from afx_export.sources import Model, resolve
-from afx_profiles import Profile, ProfileError, load_profile
+from afx_profiles import AdapterMode, Profile, ProfileError, load_profile
 from agentflux.contracts.bundle import (
     MANIFEST,
     BaseModelInfo,
@@ -65,44 +65,36 @@ def build(request: Request) -> Manifest:
     """
     out = request.out.expanduser().absolute()
     name = _bundle_name(request.name or out.name)
-    profile = read_profile(request.profile, has_adapters=bool(request.adapters))
+    profile = read_profile(request.profile)
     check_output(out)
     folders = find_adapters(request.adapters)
     model = resolve(request.model)
     say(f"reading {model.id} and {len(folders)} adapters")
     weights = weights_sha256(model.folder)
     placed = place_adapters(folders, request.places, weights=weights)
-    subject = _subject(model, weights, placed)
+    subject = _subject(model, weights, placed, profile.adapter_mode)
     base = base_graph(model, weights, profile)
     require_space("bundle", out, 2 * sum(p.stat().st_size for p in base.iterdir()))
     with new_folder(out) as folder:
-        write_graph(base, folder, subject.shapes, subject.adapters)
-        settings = _settings(profile, model)
+        write_graph(base, folder, subject.shapes, subject.adapters, mode=profile.adapter_mode)
+        settings = _settings(profile, model, read_types(base))
         write_genai_config(folder, profile, settings.context_tokens)
-        certificate = certify(
-            subject, folder, provider=profile.provider, precision=profile.precision
-        )
+        certificate = certify(subject, folder, settings)
         manifest = _manifest(name, subject, placed, settings, certificate, folder)
         (folder / MANIFEST).write_text(manifest.to_json(), encoding="utf-8")
     return manifest
 
 
-def read_profile(name: str, *, has_adapters: bool) -> Profile:
-    """Load a profile that this version can build.
+def read_profile(name: str) -> Profile:
+    """Load a profile.
 
     Raises:
-        ConfigError: it is unknown or invalid, or its adapter mode cannot be built yet.
+        ConfigError: it is unknown or invalid.
     """
     try:
-        profile = load_profile(name)
+        return load_profile(name)
     except ProfileError as error:
         raise ConfigError(str(error), where="--profile") from error
-    if has_adapters and profile.adapter_mode != "runtime":
-        msg = (
-            f"adapter mode {profile.adapter_mode!r} of profile {profile.name!r} cannot be built yet"
-        )
-        raise ConfigError(msg, where="--profile")
-    return profile
 
 
 def _bundle_name(name: str) -> str:
@@ -113,7 +105,7 @@ def _bundle_name(name: str) -> str:
         raise ConfigError(msg, where="--name") from error
 
 
-def _subject(model: Model, weights: str, placed: tuple[Placed, ...]) -> Subject:
+def _subject(model: Model, weights: str, placed: tuple[Placed, ...], mode: AdapterMode) -> Subject:
     chat, end_token_ids = read_chat(model.folder)
     shapes = linear_shapes(model.folder)
     adapters = tuple(read_adapter(one.folder, one.name, shapes) for one in placed)
@@ -125,26 +117,29 @@ def _subject(model: Model, weights: str, placed: tuple[Placed, ...]) -> Subject:
         chat=chat,
         end_token_ids=end_token_ids,
         adapters=adapters,
-        entries=tuple(
-            one.entry(
-                adapter,
-                adapter_file(one.name),
-                activation_boundary(one, adapter, chat, encode),
-            )
-            for one, adapter in zip(placed, adapters, strict=True)
+        entries=locate(
+            [
+                one.entry(adapter, activation_boundary(one, adapter, chat, encode))
+                for one, adapter in zip(placed, adapters, strict=True)
+            ],
+            mode,
         ),
     )
 
 
-def _settings(profile: Profile, model: Model) -> RuntimeSettings:
+def _settings(profile: Profile, model: Model, types: GraphTypes) -> RuntimeSettings:
     longest = read_architecture(model.folder).context_tokens
     return RuntimeSettings(
         profile=profile.name,
         provider=profile.provider,
         precision=profile.precision,
         adapter_mode=profile.adapter_mode,
+        graph_type=types.activations,
         context_tokens=min(profile.context_tokens, longest),
         kv_budget_bytes=profile.kv_budget_bytes,
+        max_generators=profile.max_generators,
+        extra=profile.extra,
+        plugin=profile.plugin,
         verified=profile.verified,
     )
 
@@ -161,7 +156,7 @@ def _manifest(
         name=name,
         made_by=f"afx-export {version('agentflux-edge')}",
         chat=subject.chat,
-        base_model=_base_info(subject, settings),
+        base_model=_base_info(subject, read_types(folder)),
         runtime=settings,
         adapters=subject.entries,
         catalog=merged_catalog(placed),
@@ -171,11 +166,10 @@ def _manifest(
     )
 
 
-def _base_info(subject: Subject, settings: RuntimeSettings) -> BaseModelInfo:
+def _base_info(subject: Subject, types: GraphTypes) -> BaseModelInfo:
     model = subject.model
     shape = read_architecture(model.folder)
-    # The CPU graphs keep the cache in fp32 whatever the weights are; the others in fp16.
-    element = 4 if settings.provider == "cpu" else 2
+    element = types.cache_bytes
     return BaseModelInfo(
         id=model.id,
         revision=model.revision,

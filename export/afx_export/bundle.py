@@ -4,18 +4,20 @@ import json
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-from afx_export.adapter_files import SUFFIX, write_adapter
+import onnx
+
+from afx_export.adapter_modes import write_adapters
 from afx_export.adapters import Adapter
-from afx_export.certify import ADAPTERS, null_adapter_file
 from afx_export.errors import OutputRefused
 from afx_export.hf import read_json
-from afx_export.lora_graph import edit_graph
-from afx_profiles import Profile
+from afx_export.lora_graph import find_sites, pack, sites_of
+from afx_profiles import AdapterMode, Profile
 from agentflux.contracts.bundle import MANIFEST, FileEntry, read_manifest, sha256_file
+from agentflux.contracts.switching import GRAPH
 from agentflux.errors import BundleError
 
-_GRAPH = "model.onnx"
 _CONFIG = "genai_config.json"
 PlaceFile = Callable[[Path, Path], object]
 
@@ -26,27 +28,22 @@ def write_graph(
     shapes: Mapping[str, tuple[int, int]],
     adapters: Sequence[Adapter],
     *,
+    mode: AdapterMode = "runtime",
     place_file: PlaceFile = shutil.copyfile,
 ) -> None:
-    """Write base's files with the LoRA edit and every adapter's file, null adapter included.
+    """Write base's files, the LoRA edit and all adapters in this mode.
 
     place_file brings files that are taken over unchanged (weights, tokenizer).
     """
-    sites = edit_graph(base, out, shapes, adapters)
+    model = onnx.load(base / GRAPH, load_external_data=False)
+    # The builder stamps the commit of whatever repository it is started in: no fact of the graph.
+    model.producer_version = model.producer_version.partition("+")[0]
+    sites = sites_of(find_sites(model.graph, shapes), adapters)
+    packed = {adapter.name: pack(adapter, sites) for adapter in adapters}
+    write_adapters(model, out, sites, packed, mode)
     for path in sorted(base.iterdir()):
-        if path.is_file() and path.name != _GRAPH:
+        if path.is_file() and path.name != GRAPH:
             place_file(path, out / path.name)
-    if not sites:
-        return
-    (out / ADAPTERS).mkdir()
-    write_adapter(out / null_adapter_file(), None, sites)
-    for adapter in adapters:
-        write_adapter(out / adapter_file(adapter.name), adapter, sites)
-
-
-def adapter_file(name: str) -> str:
-    """Return an adapter's path in the bundle."""
-    return f"{ADAPTERS}/{name}{SUFFIX}"
 
 
 def write_genai_config(out: Path, profile: Profile, context_tokens: int) -> None:
@@ -58,7 +55,19 @@ def write_genai_config(out: Path, profile: Profile, context_tokens: int) -> None
     if profile.session.intra_op_num_threads:
         session["intra_op_num_threads"] = profile.session.intra_op_num_threads
     session["session.intra_op.allow_spinning"] = "1" if profile.session.spinning else "0"
+    if profile.provider != "cpu":
+        session["provider_options"] = [{profile.provider: _provider_options(session, profile)}]
     (out / _CONFIG).write_text(json.dumps(config, indent=4) + "\n", encoding="utf-8")
+
+
+def _provider_options(session: dict[str, Any], profile: Profile) -> dict[str, str]:
+    """Join what the builder asks of this provider (a graph may need it) and the profile's own."""
+    made: dict[str, str] = {}
+    for entry in session.get("provider_options", []):
+        for name, options in entry.items():
+            if name.lower() == profile.provider.lower():
+                made |= options
+    return {**made, **profile.provider_options}
 
 
 def list_files(folder: Path) -> tuple[FileEntry, ...]:

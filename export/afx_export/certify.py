@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from afx_export.adapter_modes import locate
 from afx_export.adapters import Adapter, FloatArray
 from afx_export.certificate import (
     TIE,
@@ -25,13 +26,11 @@ from afx_export.files import link_or_copy
 from afx_export.sources import Model
 from afx_export.stage_prompts import TRICKY_TEXTS, stage_pieces
 from afx_profiles import load_profile
-from agentflux.contracts.bundle import NULL_ADAPTER, AdapterEntry, Certificate
+from agentflux.contracts.bundle import AdapterEntry, Certificate, RuntimeSettings
 from agentflux.contracts.prompts import ChatFormat
 
 if TYPE_CHECKING:
     from afx_export.genai import Runtime
-
-ADAPTERS = "adapters"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,55 +46,56 @@ class Subject:
     entries: tuple[AdapterEntry, ...]
 
 
-def certify(subject: Subject, bundle: Path, *, provider: str, precision: str) -> Certificate:
+def certify(subject: Subject, bundle: Path, settings: RuntimeSettings) -> Certificate:
     """Compare the fp32 graph and the finished graph in `bundle` with transformers + PEFT.
+
+    Both have the bundle's adapter mode.
 
     Raises:
         CertificateFailed: fp32 greedy tokens differ, or the native tokenizer does on a prompt.
     """
     encode = tokenizer_of(subject.model.folder)
-    questions = _decode_fp32(subject, encode)
+    questions = _decode_fp32(subject, settings, encode)
     wanted = _reference(subject, questions)
     fp32 = compare(questions, [q.answer.logits for q in questions], wanted)
     if fp32.ties:
         warn(f"{fp32.ties} compared tokens differ at a tie (logits closer than {TIE})")
     require_equal(fp32)
+    provider, precision = settings.provider, settings.precision
     if provider != "cpu":
         warn(f"the {provider} graph itself was not run: this machine certifies its edit in fp32")
         return _certificate(fp32, None, provider=provider, tokenizer=(0, 0))
     say(f"comparing the {precision} graph")
-    runtime = _open(bundle, adapter_files(bundle, subject.entries))
+    runtime = _open(bundle, settings, subject.entries)
     own = fp32 if precision == "fp32" else compare(questions, score(runtime, questions), wanted)
     tokenizer = check_tokenizer(runtime.encode, encode, subject.chat)
     return _certificate(fp32, own, provider=provider, tokenizer=tokenizer)
 
 
-def adapter_files(folder: Path, entries: Sequence[AdapterEntry]) -> dict[str, Path]:
-    """Return every adapter's file by name, the null adapter first; empty without adapters."""
-    if not entries:
-        return {}
-    files = {entry.name: folder / entry.file for entry in entries if entry.file}
-    return {NULL_ADAPTER: folder / null_adapter_file(), **files}
-
-
-def null_adapter_file() -> str:
-    """Return where the bundle keeps the adapter that restores the base."""
-    return f"{ADAPTERS}/{NULL_ADAPTER}.onnx_adapter"
-
-
-def _decode_fp32(subject: Subject, encode: Encode) -> tuple[Question, ...]:
+def _decode_fp32(
+    subject: Subject, settings: RuntimeSettings, encode: Encode
+) -> tuple[Question, ...]:
     """Make the fp32 twin of the bundle in a temporary folder and let it decode the prompts."""
     from afx_export.base_graph import base_graph
     from afx_export.bundle import write_graph
 
     base = base_graph(subject.model, subject.weights, load_profile("cpu-fp32"))
-    say("decoding with the fp32 graph")
+    twin = settings.model_copy(update={"graph_type": "float32"})
+    say(f"decoding with the fp32 graph ({settings.adapter_mode} adapters)")
     # Beside the cached graph, where its weights can be hard-linked instead of copied.
     with tempfile.TemporaryDirectory(prefix=".certify-", dir=base.parent) as temporary:
         folder = Path(temporary)
-        write_graph(base, folder, subject.shapes, subject.adapters, place_file=link_or_copy)
-        runtime = _open(folder, adapter_files(folder, subject.entries))
-        questions = decode(runtime, subject.chat, subject.entries, encode)
+        write_graph(
+            base,
+            folder,
+            subject.shapes,
+            subject.adapters,
+            mode=settings.adapter_mode,
+            place_file=link_or_copy,
+        )
+        entries = locate(subject.entries, settings.adapter_mode)
+        runtime = _open(folder, twin, entries)
+        questions = decode(runtime, subject.chat, entries, encode)
         # Windows cannot remove files that a session maps.
         del runtime
     return questions
@@ -109,10 +109,10 @@ def _reference(subject: Subject, questions: Sequence[Question]) -> tuple[FloatAr
     return score(Reference(subject.model.folder, folders), questions)
 
 
-def _open(folder: Path, adapters: Mapping[str, Path]) -> "Runtime":
+def _open(folder: Path, settings: RuntimeSettings, entries: Sequence[AdapterEntry]) -> "Runtime":
     from afx_export.genai import Runtime
 
-    return Runtime(folder, adapters)
+    return Runtime(folder, settings, entries)
 
 
 def check_tokenizer(native: Encode, encode: Encode, chat: ChatFormat) -> tuple[int, int]:

@@ -139,7 +139,7 @@ def variants(
     own = Path(profile)
     source = str(own.resolve()) if own.suffix == ".toml" else profile
     out.mkdir(parents=True, exist_ok=True)
-    found = write_variants(read_profile(profile, has_adapters=bool(adapters)), source, out)
+    found = write_variants(read_profile(profile), source, out)
     for name, file in {"profile": source, **found}.items():
         folder = out / name
         build_bundle(
@@ -173,6 +173,94 @@ def verify(
         print(f"{bundle}: files {'and parity ' if certificate else ''}verified")
 
 
+BundleArgument = Annotated[Path, typer.Argument(help="Folder of the bundle.")]
+
+
+@app.command("add-adapter")
+def add_adapter(
+    bundle: BundleArgument,
+    adapters: Annotated[
+        list[Path], typer.Argument(help="PEFT adapter folders, or folders of them.")
+    ],
+    model: Annotated[
+        str | None, typer.Option(help="Base model; default: the manifest's, if it was fetched.")
+    ] = None,
+    place: Annotated[
+        list[str] | None,
+        typer.Option(help="NAME=subtask[:tool_set[:tool]] for an adapter without card."),
+    ] = None,
+) -> None:
+    """Add adapters to a bundle, or replace those of the same name; certify the new ones."""
+    from afx_export.placement import parse_place
+    from afx_export.update import add_adapters
+
+    places = dict(parse_place(text) for text in place or ())
+    manifest = add_adapters(bundle, adapters, places=places, model=model)
+    if manifest.certificate:
+        _show_certificate(manifest.certificate)
+    print(bundle)
+
+
+@app.command("remove-adapter")
+def remove_adapter(
+    bundle: BundleArgument,
+    names: Annotated[list[str], typer.Argument(help="Names of adapters, as in `afx inspect`.")],
+) -> None:
+    """Take adapters out of a bundle. Needs no model."""
+    from afx_export.update import remove_adapters
+
+    remove_adapters(bundle, names)
+    print(bundle)
+
+
+@app.command("diff")
+def compare(
+    first: Annotated[Path, typer.Argument(help="The bundle that a device has.")],
+    second: Annotated[Path, typer.Argument(help="The bundle that it shall have.")],
+    as_json: Json = False,
+) -> None:
+    """Show what differs from one bundle to another: adapters, and the files that must travel."""
+    from dataclasses import asdict
+
+    from afx_export.diff import diff
+
+    found = diff(first, second)
+    print(json.dumps(asdict(found), indent=2) if as_json else found.to_text().rstrip("\n"))
+
+
+@app.command()
+def report(
+    bundle: BundleArgument,
+    out: Annotated[Path, typer.Option(help="Where to write the page.")] = Path("report.html"),
+    model: Annotated[
+        str | None, typer.Option(help="Base model; default: the manifest's, if it was fetched.")
+    ] = None,
+    sites: Annotated[
+        bool, typer.Option(help="Also measure the logit error of every LoRA site.")
+    ] = True,
+) -> None:
+    """Write one HTML page about a bundle: sizes, adapters, parity, error by site, hashes."""
+    from afx_export.report import write_report
+
+    print(write_report(bundle, out, model=model, with_sites=sites))
+
+
+@app.command()
+def sign(
+    bundle: BundleArgument,
+    key: Annotated[Path, typer.Option(help="Elliptic curve private key (PEM), from openssl.")],
+    password: Annotated[
+        str | None, typer.Option(envvar="AFX_KEY_PASSWORD", help="Of the key, if it has one.")
+    ] = None,
+) -> None:
+    """Sign a bundle with your key, so that devices can refuse any other."""
+    from agentflux.contracts.bundle import check_files, read_manifest
+    from agentflux.contracts.signature import write_signature
+
+    check_files(read_manifest(bundle), bundle)
+    print(write_signature(bundle, key, password=password))
+
+
 @app.command()
 def models(as_json: Json = False) -> None:
     """List the catalogue's base models."""
@@ -193,13 +281,20 @@ def models(as_json: Json = False) -> None:
 
 
 @app.command()
-def profiles(as_json: Json = False) -> None:
-    """List the shipped device profiles."""
-    from afx_profiles import list_profiles, load_profile
+def profiles(
+    names: Annotated[
+        list[str] | None, typer.Argument(help="Names or .toml files; one alone is shown in full.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """List the device profiles, or show yours as it is after inheritance."""
+    from afx_profiles import ProfileError, describe_profiles
+    from agentflux.errors import ConfigError
 
-    loaded = [load_profile(name) for name in list_profiles()]
-    keys = ("name", "description", "precision", "adapter_mode", "extra", "verified")
-    _table([{key: getattr(one, key) for key in keys} for one in loaded], as_json=as_json)
+    try:
+        print(describe_profiles(names or (), as_json=as_json), end="")
+    except ProfileError as error:
+        raise ConfigError(str(error)) from error
 
 
 def _table(rows: list[dict[str, object]], *, as_json: bool) -> None:

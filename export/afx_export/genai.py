@@ -1,8 +1,8 @@
-"""The one door to onnxruntime_genai: logits of a finished bundle, adapter by adapter."""
+"""Export's door to onnxruntime_genai: logits of a finished bundle, adapter by adapter."""
 
 import json
 import os
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,8 @@ import numpy as np
 
 from afx_export.adapters import FloatArray
 from afx_export.certificate import Answer
-from agentflux.contracts.bundle import NULL_ADAPTER
+from agentflux.contracts.bundle import NULL_ADAPTER, AdapterEntry, RuntimeSettings
+from agentflux.contracts.switching import GRAPH, Activate, switching
 from agentflux.errors import EngineError, MissingExtra
 
 # Before the import: telemetry would write into the user's cache as the library loads.
@@ -25,26 +26,24 @@ except ImportError as _error:
 class Runtime:
     """A bundle's graph, opened as a device opens it. Keeps the prefix KV between runs."""
 
-    def __init__(self, folder: Path, adapters: Mapping[str, Path]) -> None:
-        """Open the graph in `folder` with adapter files by name.
+    def __init__(
+        self, folder: Path, settings: RuntimeSettings, adapters: Sequence[AdapterEntry]
+    ) -> None:
+        """Open the graph in `folder` with these adapters, in the settings' adapter mode.
 
         Raises:
-            EngineError: the native runtime refuses the graph or an adapter.
+            EngineError: the native runtime refuses the graph.
         """
-        try:
-            config = og.Config(str(folder))
-            config.overlay(json.dumps(_session(threads=os.cpu_count() or 1)))
-            self._model: Any = og.Model(config)
-            self._tokenizer: Any = og.Tokenizer(self._model)
-            self._adapters: Any = og.Adapters(self._model)
-            for name, path in adapters.items():
-                self._adapters.load(str(path), name)
-        except (RuntimeError, ValueError) as error:
-            msg = f"{folder}: the runtime cannot open the graph"
-            raise EngineError(msg, native=str(error)) from error
-        self._has_adapters = bool(adapters)
+        self._folder = folder
+        self._models: dict[str, og.Model] = {}
+        self._switching = switching(
+            folder, settings, adapters, open_store=lambda: og.Adapters(self._model(GRAPH))
+        )
+        with self._faults("opening the graph"):
+            self._tokenizer: Any = og.Tokenizer(self._model(GRAPH))
         self._generator: Any = None
-        self._prefix: tuple[int, ...] = ()
+        self._activate: Activate
+        self._held: tuple[str, tuple[int, ...]] = ("", ())
 
     def encode(self, text: str) -> list[int]:
         """Tokenize as the device's native tokenizer does."""
@@ -61,9 +60,10 @@ class Runtime:
         rows: list[FloatArray] = []
         tokens: list[int] = []
         step = list(adapted)
-        with self._faults(adapter):
-            self._rewind(tuple(base))
-            self._activate(adapter or NULL_ADAPTER)
+        name = adapter or NULL_ADAPTER
+        with self._faults(f"computing adapter {name!r}"):
+            self._rewind(tuple(base), name)
+            self._activate(name)
             while len(tokens) < count:
                 rows.append(self._append(step))
                 step = [int(rows[-1].argmax())]
@@ -77,35 +77,42 @@ class Runtime:
 
         Shape: (len(fed), vocabulary). Prefixes and adapters as in `greedy`.
         """
-        with self._faults(adapter):
-            self._rewind(tuple(base))
-            self._activate(adapter or NULL_ADAPTER)
+        name = adapter or NULL_ADAPTER
+        with self._faults(f"computing adapter {name!r}"):
+            self._rewind(tuple(base), name)
+            self._activate(name)
             rows = [self._append(adapted)]
             rows += [self._append([token]) for token in fed[:-1]]
         return np.stack(rows)
 
     @contextmanager
-    def _faults(self, adapter: str | None) -> Generator[None]:
+    def _faults(self, what: str) -> Generator[None]:
         try:
             yield
         except (RuntimeError, ValueError) as error:
-            msg = f"the runtime failed while computing adapter {adapter or NULL_ADAPTER!r}"
+            msg = f"{self._folder}: the runtime failed while {what}"
             raise EngineError(msg, native=str(error)) from error
 
-    def _rewind(self, base: tuple[int, ...]) -> None:
-        if self._generator is not None and base and self._prefix == base:
+    def _model(self, graph: str) -> og.Model:
+        if graph not in self._models:
+            config = og.Config(str(self._folder))
+            config.overlay(json.dumps(_decoder(graph, threads=os.cpu_count() or 1)))
+            self._models[graph] = og.Model(config)
+        return self._models[graph]
+
+    def _rewind(self, base: tuple[int, ...], adapter: str) -> None:
+        graph = self._switching.graph([adapter])
+        if self._generator is not None and base and self._held == (graph, base):
             self._generator.rewind_to(len(base))
             return
-        params = og.GeneratorParams(self._model)
+        model = self._model(graph)
+        params = og.GeneratorParams(model)
         params.set_search_options(max_length=len(base) + 1024, do_sample=False)
-        self._generator, self._prefix = og.Generator(self._model, params), base
+        self._generator, self._held = og.Generator(model, params), (graph, base)
+        self._activate = self._switching.attach(self._generator, graph)
         self._activate(NULL_ADAPTER)
         if base:
             self._generator.append_tokens(list(base))
-
-    def _activate(self, name: str) -> None:
-        if self._has_adapters:
-            self._generator.set_active_adapter(self._adapters, name)
 
     def _append(self, tokens: Sequence[int]) -> FloatArray:
         self._generator.append_tokens(list(tokens))
@@ -113,7 +120,7 @@ class Runtime:
         return row
 
 
-def _session(*, threads: int) -> dict[str, Any]:
+def _decoder(graph: str, *, threads: int) -> dict[str, Any]:
     # No spinning: the certificate shares its cores with torch and with other work.
     options = {"intra_op_num_threads": threads, "session.intra_op.allow_spinning": "0"}
-    return {"model": {"decoder": {"session_options": options}}}
+    return {"model": {"decoder": {"filename": graph, "session_options": options}}}

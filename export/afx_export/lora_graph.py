@@ -15,9 +15,8 @@ add a Split for the MatMul it saves.
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -27,8 +26,11 @@ from onnx import TensorProto, helper, numpy_helper
 from afx_export.adapters import Adapter, FloatArray, LoraPair
 from afx_export.errors import AdapterRefused, BuilderFailed, TargetNotFound
 from afx_export.quantization.graph import WITH_MEANS
+from agentflux.contracts.switching import ADAPTER_GATE, ADAPTER_ID
 
-_SITE = re.compile(r"/model/layers\.(\d+)/(?:self_)?(attn|mlp)/(\w+_proj|fc[12])/MatMul(_Q[248])?")
+_SITE = re.compile(
+    r"/model/layers\.(\d+)/(?:self_)?(attn|mlp)/(\w+_proj|fc[12])/MatMul((_matmul)?_Q[248])?"
+)
 _BLOCKS = {"attn": "self_attn", "mlp": "mlp"}
 # Where a model's own name of a layer is not the builder's.
 _OTHER_NAMES = {
@@ -37,7 +39,8 @@ _OTHER_NAMES = {
     "down_proj": ("shared_mlp.output_linear",),
 }
 _PACKED = {"qkv_proj": ("q_proj", "k_proj", "v_proj"), "gate_up_proj": ("gate_proj", "up_proj")}
-_FLOATS: dict[int, np.dtype[Any]] = {
+_BASE = "/base"
+FLOATS: dict[int, np.dtype[Any]] = {
     TensorProto.FLOAT: np.dtype(np.float32),
     TensorProto.FLOAT16: np.dtype(np.float16),
 }
@@ -63,6 +66,11 @@ class Site:
     def b_name(self) -> str:
         """Graph input of the fused B."""
         return f"{self.name}.lora_B.weight"
+
+
+MakeBranch = Callable[[onnx.NodeProto, Site], list[onnx.NodeProto]]
+Packed = Mapping[str, tuple[FloatArray, FloatArray]]
+"""One adapter by site name: A (in_features, r) and B (r, out_features). Untouched sites lack."""
 
 
 def find_sites(graph: onnx.GraphProto, shapes: Mapping[str, tuple[int, int]]) -> tuple[Site, ...]:
@@ -122,7 +130,7 @@ def _check_shape(site: Site, node: onnx.NodeProto, sizes: Mapping[str, tuple[int
     if found and found != (site.in_features, site.out_features):
         msg = f"{site.node} is {found}, the weights say {(site.in_features, site.out_features)}"
         raise BuilderFailed(msg)
-    if site.element_type not in _FLOATS:
+    if site.element_type not in FLOATS:
         msg = f"{site.node} computes in type {TensorProto.DataType.Name(site.element_type)}; "
         raise BuilderFailed(msg + "LoRA branches are made for fp32 and fp16 graphs")
 
@@ -141,29 +149,59 @@ def sites_of(sites: Sequence[Site], adapters: Sequence[Adapter]) -> tuple[Site, 
 
 
 def add_branches(graph: onnx.GraphProto, sites: Sequence[Site]) -> None:
-    """Insert the branches, in place."""
+    """Insert the branches with matrices as graph inputs, in place."""
+    insert(graph, sites, branch)
+    for site in sites:
+        _declare(graph, site)
+
+
+def insert(graph: onnx.GraphProto, sites: Sequence[Site], make: MakeBranch) -> None:
+    """Put a branch after every site's projection, in place."""
     by_node = {site.node: site for site in sites}
     nodes: list[onnx.NodeProto] = []
     for node in graph.node:
         nodes.append(node)
         if site := by_node.get(node.name):
-            nodes += _branch(node, site)
-            _declare(graph, site)
-    # extend() copies, so the edited nodes must be held before the list is emptied.
+            nodes += make(node, site)
+    replace_nodes(graph, nodes)
+
+
+def replace_nodes(graph: onnx.GraphProto, nodes: Sequence[onnx.NodeProto]) -> None:
+    """Give the graph these nodes, some of which may be its own."""
+    # extend() copies, so the graph's own nodes must be held before the list is emptied.
     held = [onnx.NodeProto.FromString(node.SerializeToString()) for node in nodes]
     del graph.node[:]
     graph.node.extend(held)
 
 
-def _branch(node: onnx.NodeProto, site: Site) -> list[onnx.NodeProto]:
+def branch(node: onnx.NodeProto, site: Site) -> list[onnx.NodeProto]:
+    """Turn a projection's output into its sum with `x @ A @ B`; every name has a `/lora_` part."""
     x, out = node.input[0].removesuffix(WITH_MEANS), node.output[0]
-    base, low, delta = f"{out}/base", f"{out}/lora_A", f"{out}/lora_B"
+    base, low, delta = f"{out}{_BASE}", f"{out}/lora_A", f"{out}/lora_B"
     node.output[0] = base
     return [
         helper.make_node("MatMul", [x, site.a_name], [low], name=f"{node.name}/lora_A"),
         helper.make_node("MatMul", [low, site.b_name], [delta], name=f"{node.name}/lora_B"),
         helper.make_node("Add", [base, delta], [out], name=f"{node.name}/lora_Add"),
     ]
+
+
+def strip_branches(graph: onnx.GraphProto) -> None:
+    """Take every branch out again, in place: the base graph as the builder made it."""
+    kept = [node for node in graph.node if "/lora_" not in node.name]
+    for node in kept:
+        if node.output and node.output[0].endswith(_BASE):
+            node.output[0] = node.output[0].removesuffix(_BASE)
+    replace_nodes(graph, kept)
+    for value in [value for value in graph.input if is_lora_name(value.name)]:
+        graph.input.remove(value)
+    for tensor in [tensor for tensor in graph.initializer if is_lora_name(tensor.name)]:
+        graph.initializer.remove(tensor)
+
+
+def is_lora_name(name: str) -> bool:
+    """Whether a graph input or initializer belongs to the branches."""
+    return ".lora_" in name or name in (ADAPTER_ID, ADAPTER_GATE)
 
 
 def _declare(graph: onnx.GraphProto, site: Site) -> None:
@@ -174,22 +212,22 @@ def _declare(graph: onnx.GraphProto, site: Site) -> None:
     )
     for name, symbolic, empty in inputs:
         graph.input.append(helper.make_tensor_value_info(name, site.element_type, symbolic))
-        default = np.zeros(empty, _FLOATS[site.element_type])
+        default = np.zeros(empty, FLOATS[site.element_type])
         graph.initializer.append(numpy_helper.from_array(default, name))
 
 
-def edit_graph(
-    base: Path, target: Path, shapes: Mapping[str, tuple[int, int]], adapters: Sequence[Adapter]
-) -> tuple[Site, ...]:
-    """Write base/model.onnx with branches to target/model.onnx and return the sites used.
+def pack(adapter: Adapter, sites: Sequence[Site]) -> Packed:
+    """Pack an adapter's matrices for every site that it touches.
 
-    The weights stay in their own file, which the caller puts beside the new graph.
+    Raises:
+        AdapterRefused: a weight does not fit the graph's float type.
     """
-    model = onnx.load(base / "model.onnx", load_external_data=False)
-    sites = sites_of(find_sites(model.graph, shapes), adapters)
-    add_branches(model.graph, sites)
-    onnx.save(model, target / "model.onnx")
-    return sites
+    return {site.name: site_matrices(adapter, site) for site in sites if touches(adapter, site)}
+
+
+def touches(adapter: Adapter, site: Site) -> bool:
+    """Whether the adapter changes any part of the projection."""
+    return any(module in adapter.pairs for module, _ in site.modules)
 
 
 def site_matrices(adapter: Adapter | None, site: Site) -> tuple[FloatArray, FloatArray]:
@@ -199,7 +237,7 @@ def site_matrices(adapter: Adapter | None, site: Site) -> tuple[FloatArray, Floa
     """
     pairs: Mapping[str, LoraPair] = adapter.pairs if adapter else {}
     ranks = [pairs[m].a.shape[0] if m in pairs else 0 for m, _ in site.modules]
-    dtype = _FLOATS[site.element_type]
+    dtype = FLOATS[site.element_type]
     a: FloatArray = np.zeros((site.in_features, sum(ranks)), dtype)
     b: FloatArray = np.zeros((sum(ranks), site.out_features), dtype)
     row = column = 0

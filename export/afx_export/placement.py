@@ -33,8 +33,8 @@ class Placed:
     place: Place
     card: AdapterCard | None
 
-    def entry(self, adapter: Adapter, file: str, boundary: Boundary) -> AdapterEntry:
-        """Return the manifest's entry."""
+    def entry(self, adapter: Adapter, boundary: Boundary) -> AdapterEntry:
+        """Return the manifest's entry, which the adapter mode gives its file or row."""
         card = self.card
         scores = (
             {f"score.{key}": f"{value:.6g}" for key, value in card.scores.items()} if card else {}
@@ -47,7 +47,6 @@ class Placed:
             boundary=boundary,
             rank=adapter.rank,
             target_modules=adapter.target_modules,
-            file=file,
             weights_sha256=adapter.weights_sha256,
             card={**card.training, **scores} if card else {},
         )
@@ -74,13 +73,15 @@ def place_adapters(
 ) -> tuple[Placed, ...]:
     """Find every adapter's place and check that they fit together and to the base model.
 
+    The result is in order of their names, so that equal input gives equal bundles.
+
     weights: the base model's `weights_sha256`.
 
     Raises:
         ConfigError: an adapter has no place, two have the same, or `--place` names none.
         AdapterRefused: an adapter was trained on another base model or prompt contract.
     """
-    placed = tuple(_place(folder, places, weights) for folder in folders)
+    placed = sorted((_place(f, places, weights) for f in folders), key=lambda one: one.name)
     if unknown := sorted(set(places) - {folder.name for folder in folders}):
         raise ConfigError(f"no adapter folder is named {unknown[0]!r}", where="--place")
     names: dict[str, Path] = {}
@@ -93,7 +94,7 @@ def place_adapters(
             msg = f"adapters {other!r} and {one.name!r} both serve {_words(one.place)}"
             raise ConfigError(msg, where="--adapters")
         names[one.name], taken[one.place] = one.folder, one.name
-    return placed
+    return tuple(placed)
 
 
 def _place(folder: Path, places: Mapping[str, Place], weights: str) -> Placed:

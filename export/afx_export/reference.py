@@ -2,8 +2,8 @@
 
 import copy
 import re
-from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Container, Generator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 # What PEFT raises for a configuration or matrices that it cannot place.
 _PEFT_ERRORS = (ValueError, KeyError, TypeError, AttributeError, RuntimeError, re.error)
+_PEFT_PREFIX = "base_model.model."
 
 
 class Reference:
@@ -54,6 +55,22 @@ class Reference:
             with self._off() if adapter is None else nullcontext():
                 out = self._model(input_ids=ids, past_key_values=cache, logits_to_keep=len(fed))
         return np.asarray(out.logits[0].float().numpy())
+
+    @contextmanager
+    def only(self, modules: Container[str]) -> Generator[None]:
+        """Silence all LoRA branches but those of these modules (paths in the base model)."""
+        from peft.tuners.lora import LoraLayer
+
+        held: list[tuple[dict[str, float], dict[str, float]]] = []
+        for path, layer in self._model.named_modules():
+            if isinstance(layer, LoraLayer) and path.removeprefix(_PEFT_PREFIX) not in modules:
+                held.append((layer.scaling, dict(layer.scaling)))
+                layer.scaling.update(dict.fromkeys(layer.scaling, 0.0))
+        try:
+            yield
+        finally:
+            for scaling, values in held:
+                scaling.update(values)
 
     def _base_cache(self, base: tuple[int, ...]) -> "Cache":
         import torch

@@ -2,20 +2,20 @@
 
 import json
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import onnx
 
-from afx_export.adapter_files import read_adapter_file
+from afx_export.adapter_modes import read_adapters, read_base
 from afx_export.adapters import CONFIG, WEIGHTS, Adapter, FloatArray, LoraPair
 from afx_export.certify import Subject, certify
 from afx_export.chat import read_chat
 from afx_export.console import say
+from afx_export.errors import CorruptModel
 from afx_export.hf import linear_shapes
-from afx_export.lora_graph import Site, find_sites
+from afx_export.lora_graph import Packed, Site, find_sites
 from afx_export.sources import Model, resolve, resolve_cached
 from agentflux.contracts.bundle import Certificate, Manifest, check_files, read_manifest
 from agentflux.contracts.cache import weights_sha256
@@ -54,24 +54,19 @@ def verify(bundle: Path, *, model: str | None = None) -> Verified:
             hint="give the model that it was exported from with --model",
         )
     with tempfile.TemporaryDirectory(prefix="afx-verify-") as temporary:
-        subject = _subject(manifest, bundle, found, Path(temporary))
-        runtime = manifest.runtime
-        certificate = certify(
-            subject, bundle, provider=runtime.provider, precision=runtime.precision
-        )
+        subject = recovered_subject(manifest, bundle, found, Path(temporary))
+        certificate = certify(subject, bundle, manifest.runtime)
     return Verified(manifest=manifest, certificate=certificate)
 
 
-def _subject(manifest: Manifest, bundle: Path, model: Model, scratch: Path) -> Subject:
+def recovered_subject(manifest: Manifest, bundle: Path, model: Model, scratch: Path) -> Subject:
+    """Take all adapters of a bundle out of it again, as PEFT folders in `scratch`."""
     chat, end_token_ids = read_chat(model.folder)
     shapes = linear_shapes(model.folder)
-    graph = onnx.load(bundle / "model.onnx", load_external_data=False).graph
-    inputs = {value.name for value in graph.input}
-    sites = [site for site in find_sites(graph, shapes) if site.a_name in inputs]
+    sites = {site.name: site for site in find_sites(read_base(bundle).graph, shapes)}
+    packed = read_adapters(bundle, manifest.adapters, manifest.runtime.adapter_mode)
     adapters = tuple(
-        _recover(entry.name, bundle / entry.file, sites, scratch / entry.name)
-        for entry in manifest.adapters
-        if entry.file
+        _recover(name, matrices, sites, scratch / name) for name, matrices in packed.items()
     )
     return Subject(
         model=model,
@@ -84,14 +79,19 @@ def _subject(manifest: Manifest, bundle: Path, model: Model, scratch: Path) -> S
     )
 
 
-def _recover(name: str, file: Path, sites: Sequence[Site], folder: Path) -> Adapter:
-    """Turn an adapter file back into a PEFT folder that computes the same."""
-    arrays = read_adapter_file(file)
+def _recover(name: str, packed: Packed, sites: Mapping[str, Site], folder: Path) -> Adapter:
+    """Turn packed matrices back into a PEFT folder that computes the same.
+
+    Raises:
+        CorruptModel: they belong to no projection of the graph.
+    """
     pairs: dict[str, LoraPair] = {}
-    for site in sites:
-        a, b = arrays[site.a_name].T, arrays[site.b_name].T
+    for site_name, (low, high) in packed.items():
+        if site_name not in sites:
+            raise CorruptModel(name, f"site {site_name!r} is not in the graph")
+        a, b = low.T, high.T
         row = 0
-        for module, width in site.modules:
+        for module, width in sites[site_name].modules:
             part = b[row : row + width]
             # A packed site's A serves all parts; a part's own columns are those where B is not 0.
             used = np.flatnonzero(np.any(part != 0, axis=0))

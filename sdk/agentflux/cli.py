@@ -34,6 +34,14 @@ ThreadsOption = Annotated[
 ]
 
 
+TrustOption = Annotated[
+    Path | None,
+    typer.Option(
+        help="Public key (PEM): open only a bundle that was signed with its private half."
+    ),
+]
+
+
 @app.command()
 def run(
     bundle: BundleArgument,
@@ -56,6 +64,7 @@ def run(
     ] = None,
     save_trace: Annotated[Path | None, typer.Option(help="Save the same JSON to a file.")] = None,
     threads: ThreadsOption = None,
+    trust: TrustOption = None,
 ) -> None:
     """Serve one request with the tools of your MCP servers.
 
@@ -70,7 +79,13 @@ def run(
     printer = StagePrinter(sys.stderr, stream=None if as_json else sys.stdout)
     approve: Approve = "all" if yes else _ask_on_terminal
     with open_bundle(
-        bundle, mcp=mcp, approve=approve, policy=policy, pins=pins, threads=threads
+        bundle,
+        mcp=mcp,
+        approve=approve,
+        policy=policy,
+        pins=pins,
+        threads=threads,
+        trust=trust,
     ) as agent:
         _tell_held(agent)
         result = agent.run(request, context=context, on_event=printer, journal=journal)
@@ -118,15 +133,36 @@ def inspect(
     bundle: BundleArgument,
     as_json: Annotated[bool, typer.Option("--json", help="Print the manifest.")] = False,
     check: Annotated[bool, typer.Option(help="Also compare every file with its SHA-256.")] = True,
+    trust: TrustOption = None,
 ) -> None:
     """Show what a bundle holds: base model, profile, adapters, certificate."""
     from agentflux.contracts.bundle import check_files, read_manifest
+    from agentflux.contracts.signature import check_signature
     from agentflux.report import manifest_table
 
+    if trust is not None:
+        check_signature(bundle, trust)
     manifest = read_manifest(bundle)
     if check:
         check_files(manifest, bundle)
     sys.stdout.write(manifest.to_json() if as_json else manifest_table(manifest))
+
+
+@app.command()
+def profiles(
+    names: Annotated[
+        list[str] | None, typer.Argument(help="Names or .toml files; one alone is shown in full.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print every field as JSON.")] = False,
+) -> None:
+    """List the device profiles, or show yours as it is after inheritance."""
+    from afx_profiles import ProfileError, describe_profiles
+    from agentflux.errors import ConfigError
+
+    try:
+        sys.stdout.write(describe_profiles(names or (), as_json=as_json))
+    except ProfileError as error:
+        raise ConfigError(str(error)) from error
 
 
 @app.command("eval")
@@ -224,13 +260,13 @@ def bench(
 
 def main() -> NoReturn:
     """Run the command and translate our errors into exit codes."""
-    from agentflux.errors import AgentFluxError, FileMismatch, MissingExtra
+    from agentflux.errors import AgentFluxError, FileMismatch, MissingExtra, NotTrusted
 
     try:
         app(standalone_mode=True)
     except MissingExtra as error:
         _fail(error, 3)
-    except FileMismatch as error:
+    except (FileMismatch, NotTrusted) as error:
         _fail(error, 5)
     except AgentFluxError as error:
         _fail(error, 4)

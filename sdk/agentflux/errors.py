@@ -7,7 +7,8 @@ AgentFluxError
 ├── BundleError              the bundle cannot be used
 │   ├── ManifestInvalid      afx.json is missing, unreadable or breaks its schema
 │   ├── FileMismatch         a file is missing or differs from the manifest
-│   └── ContractMismatch     made for another prompt contract, base model or schema version
+│   ├── ContractMismatch     made for another prompt contract, base model or schema version
+│   └── NotTrusted           not signed with the key that the caller trusts
 ├── AdapterNotFound          no adapter of that name in the bundle
 ├── EngineError              the native runtime failed; its text is kept in `native`
 │   ├── EngineBusy           too many requests wait for the model
@@ -68,6 +69,10 @@ class FileMismatch(BundleError):
 
 class ContractMismatch(BundleError):
     """The bundle was made for another prompt contract, base model or schema version."""
+
+
+class NotTrusted(BundleError):
+    """The bundle is not signed with the key that the caller trusts, or was changed since."""
 
 
 class AdapterNotFound(AgentFluxError):

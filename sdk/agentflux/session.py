@@ -9,6 +9,7 @@ from typing import Any, Literal, Self
 
 from agentflux.contracts.bundle import CatalogTool, Manifest, read_manifest
 from agentflux.contracts.prompts import Situation, Turn
+from agentflux.contracts.signature import check_signature
 from agentflux.contracts.tools import Catalog, Step, ToolSpec
 from agentflux.errors import JournalError
 from agentflux.hosts.local import LocalTools
@@ -255,6 +256,7 @@ def open_bundle(
     pins: str | Path | None = None,
     threads: int | None = None,
     isolation: Isolation = "none",
+    trust: str | Path | None = None,
 ) -> Agent:
     """Open a bundle and connect its tools.
 
@@ -266,15 +268,18 @@ def open_bundle(
     looked like, so that one that changes between two starts is held back, too (see `Agent.held`).
     threads: of the model; None takes the physical cores. isolation: "process" runs the native
     runtime in a process of its own; a crash or a hang of it raises EngineDied for one request, and
-    another process takes over.
+    another process takes over. trust: a public key (PEM); only a bundle that was signed with its
+    private half is opened (`afx-export sign`).
 
     Raises:
-        ConfigError: the policy, the pins or the servers' file is wrong.
-        BundleError: the bundle is not whole, or made for another version.
+        ConfigError: the policy, the pins, the servers' file or the key is wrong.
+        BundleError: the bundle is not whole, made for another version, or (NotTrusted) not signed.
         ToolHostError: a tool server does not start.
         MissingExtra: the runtime or `mcp` is not installed.
     """
     folder = Path(path)
+    if trust is not None:
+        check_signature(folder, Path(trust))
     manifest = read_manifest(folder)
     rules = Policy.load(policy) if policy is not None else None
     hosts = _hosts(tools)

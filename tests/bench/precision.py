@@ -21,7 +21,6 @@ import numpy as np
 from runs import table
 
 from afx_export.certificate import tokenizer_of
-from afx_export.certify import adapter_files
 from afx_export.genai import Runtime
 from agentflux.contracts import prompts
 from agentflux.contracts.bundle import AdapterEntry, Manifest, read_manifest
@@ -88,7 +87,8 @@ def stages(
 
 def log_probabilities(bundle: Path, asked: list[Item]) -> list[np.ndarray[Any, Any]]:
     """Return log-softmax rows for each item: (tokens fed, vocabulary)."""
-    runtime = Runtime(bundle, adapter_files(bundle, read_manifest(bundle).adapters))
+    manifest = read_manifest(bundle)
+    runtime = Runtime(bundle, manifest.runtime, manifest.adapters)
     out = []
     for item in asked:
         logits = runtime.logits(item.adapter, item.base, item.adapted, item.fed)

@@ -71,6 +71,32 @@ def exported(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Exported:
     )
 
 
+@pytest.fixture(scope="session")
+def bundles(exported: Exported, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """The exported bundle in every mode, each built and certified on its own."""
+    root = tmp_path_factory.mktemp("modes")
+    found = {"runtime": exported.bundle}
+    for mode in ("stacked", "merged"):
+        profile = root / f"{mode}.toml"
+        profile.write_text(
+            f'extends = "cpu-int4"\nname = "cpu-{mode}"\ndescription = "d"\nverified = "v"\n'
+            f'adapter_mode = "{mode}"\n',
+            encoding="utf-8",
+        )
+        found[mode] = root / f"{mode}-bundle"
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv(CACHE_VARIABLE, str(exported.cache))
+            build(
+                Request(
+                    model=str(exported.model),
+                    profile=str(profile),
+                    out=found[mode],
+                    adapters=(exported.adapters,),
+                )
+            )
+    return found
+
+
 @pytest.fixture(autouse=True)
 def _own_cache(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Tests on the exported bundle build into its cache folder, and only they."""

@@ -11,11 +11,11 @@ import onnx
 import pytest
 from tiny_models import ARCHITECTURES, LAYERS, save_adapter, save_model
 
+from afx_export.adapter_modes import locate
 from afx_export.adapters import Adapter, read_adapter
 from afx_export.base_graph import builder_arguments, builder_options
-from afx_export.bundle import adapter_file, write_graph
+from afx_export.bundle import write_graph
 from afx_export.certificate import compare, decode, require_equal, score, tokenizer_of
-from afx_export.certify import adapter_files
 from afx_export.genai import Runtime
 from afx_export.hf import linear_shapes
 from afx_export.placement import Place, Placed
@@ -23,7 +23,7 @@ from afx_export.quiet import offline_environment
 from afx_export.reference import Reference
 from afx_export.sources import Model
 from afx_profiles import load_profile
-from agentflux.contracts.bundle import AdapterEntry
+from agentflux.contracts.bundle import AdapterEntry, RuntimeSettings
 from agentflux.contracts.prompts import ChatFormat
 
 MAX_LOGIT_ERROR = 1e-3
@@ -33,6 +33,15 @@ _RUN_ALL = (
     "for arguments in json.load(sys.stdin):\n"
     "    sys.argv[1:] = arguments\n"
     "    runpy.run_module('afx_export.model_builder', run_name='__main__', alter_sys=True)\n"
+)
+
+_SETTINGS = RuntimeSettings(
+    profile="cpu-fp32",
+    provider="cpu",
+    precision="fp32",
+    adapter_mode="runtime",
+    context_tokens=1024,
+    kv_budget_bytes=1 << 20,
 )
 
 
@@ -79,7 +88,7 @@ def _entry(adapter: Adapter) -> AdapterEntry:
     placed = Placed(
         folder=adapter.folder, name=adapter.name, place=Place(subtask="select"), card=None
     )
-    return placed.entry(adapter, adapter_file(adapter.name), "request")
+    return placed.entry(adapter, "request")
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
@@ -89,11 +98,11 @@ def test_the_edited_graph_decodes_what_transformers_and_peft_decode(
     model, graph = built[name]
     shapes = dict(linear_shapes(model))
     adapters = _adapters(tmp_path / "adapters", shapes)
-    entries = [_entry(adapter) for adapter in adapters]
+    entries = locate([_entry(adapter) for adapter in adapters], "runtime")
     bundle = tmp_path / "bundle"
     bundle.mkdir()
     write_graph(graph, bundle, shapes, adapters)
-    runtime = Runtime(bundle, adapter_files(bundle, entries))
+    runtime = Runtime(bundle, _SETTINGS, entries)
     questions = decode(runtime, ChatFormat(), entries, tokenizer_of(model))
     reference = Reference(model, {adapter.name: adapter.folder for adapter in adapters})
     parity = compare(questions, [q.answer.logits for q in questions], score(reference, questions))

@@ -1,4 +1,5 @@
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -61,6 +62,35 @@ def test_verify_prints_json_on_stdout_only(
     report = json.loads(capsys.readouterr().out)
     assert report["files"] == len(exported.manifest.files)
     assert len(report["certificate"]["fp32"]) == 4
+
+
+def test_diff_says_on_stdout_what_has_to_travel(
+    exported: Exported,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    smaller = shutil.copytree(exported.bundle, tmp_path / "bundle")
+    assert _run(monkeypatch, "remove-adapter", str(smaller), "picker") == 0
+    assert capsys.readouterr().out.strip() == str(smaller)
+    assert _run(monkeypatch, "diff", str(smaller), str(exported.bundle), "--json") == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["adapters_added"] == ["picker"]
+    assert set(found["travels"]) == {"adapters/picker.onnx_adapter", "afx.json"}
+    assert _run(monkeypatch, "diff", str(smaller), str(exported.bundle)) == 0
+    assert "bytes travel" in capsys.readouterr().out
+
+
+def test_report_prints_the_page_s_path(
+    exported: Exported,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    page = tmp_path / "page.html"
+    assert _run(monkeypatch, "report", str(exported.bundle), "--out", str(page), "--no-sites") == 0
+    assert capsys.readouterr().out.strip() == str(page)
+    assert page.read_text(encoding="utf-8").startswith("<!doctype html>")
 
 
 @pytest.mark.parametrize("command", ["models", "profiles"])

@@ -11,7 +11,14 @@ from afx_export.adapter_files import read_adapter_file, write_adapter
 from afx_export.adapters import Adapter, LoraPair, read_adapter
 from afx_export.errors import BuilderFailed, CorruptModel, TargetNotFound
 from afx_export.hf import linear_shapes
-from afx_export.lora_graph import Site, add_branches, find_sites, site_matrices, sites_of
+from afx_export.lora_graph import (
+    Site,
+    add_branches,
+    find_sites,
+    pack,
+    site_matrices,
+    sites_of,
+)
 
 from .conftest import Exported
 
@@ -132,7 +139,7 @@ def test_equal_input_gives_equal_adapter_bytes(exported: Exported, tmp_path: Pat
     sites = find_sites(_graph(exported.bundle), shapes)
     adapter = read_adapter(exported.adapters / "router", "router", shapes)
     for name in ("1", "2"):
-        write_adapter(tmp_path / name, adapter, sites)
+        write_adapter(tmp_path / name, pack(adapter, sites), sites)
     assert (tmp_path / "1").read_bytes() == (tmp_path / "2").read_bytes()
     assert (tmp_path / "1").read_bytes() == (
         exported.bundle / "adapters/router.onnx_adapter"

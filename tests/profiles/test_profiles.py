@@ -1,8 +1,11 @@
+import json
+import re
+import tomllib
 from pathlib import Path
 
 import pytest
 
-from afx_profiles import ProfileError, list_profiles, load_profile
+from afx_profiles import ProfileError, describe_profiles, list_profiles, load_profile
 
 
 @pytest.mark.parametrize("name", list_profiles())
@@ -10,6 +13,55 @@ def test_every_shipped_profile_is_valid_and_named_as_its_file(name: str) -> None
     profile = load_profile(name)
     assert profile.name == name
     assert profile.verified
+
+
+@pytest.mark.parametrize("name", list_profiles())
+def test_every_profile_s_extra_installs_its_packages(name: str, repository: Path) -> None:
+    project = tomllib.loads((repository / "pyproject.toml").read_text(encoding="utf-8"))
+    profile = load_profile(name)
+    wanted = project["project"]["optional-dependencies"][profile.extra]
+    assert [re.split(r"[<>=;\s]", one)[0] for one in wanted] == list(profile.packages)
+
+
+@pytest.mark.parametrize("name", list_profiles())
+def test_every_profile_says_how_far_it_was_verified(name: str) -> None:
+    profile = load_profile(name)
+    known = ("verified on CPU", "graph verified, not run on hardware", "not verified")
+    assert profile.verified.partition(":")[0] in known
+    assert profile.verified.startswith("verified on CPU") == (profile.provider == "cpu")
+
+
+def test_all_devices_of_the_design_have_a_profile() -> None:
+    assert list_profiles() == (
+        "cpu-fp32",
+        "cpu-int4",
+        "cpu-int8",
+        "cuda-fp16",
+        "cuda-int4",
+        "directml-fp16",
+        "directml-int4",
+        "openvino-int4",
+        "qnn-int4",
+        "trt-rtx-fp16",
+        "webgpu-int4",
+    )
+
+
+def test_the_list_shows_every_profile_and_one_is_shown_in_full(tmp_path: Path) -> None:
+    lines = describe_profiles().splitlines()
+    assert [line.split()[0] for line in lines] == ["name", *list_profiles()]
+    own = tmp_path / "npu.toml"
+    own.write_text(
+        'extends = "openvino-int4"\nname = "npu"\ndescription = "d"\nverified = "not verified"\n'
+        '[provider_options]\ndevice_type = "NPU"\n',
+        encoding="utf-8",
+    )
+    shown = dict(line.split(maxsplit=1) for line in describe_profiles([str(own)]).splitlines())
+    assert shown["provider_options.device_type"] == "NPU"
+    assert shown["builder.extra_options.block_size"] == "128"
+    assert shown["plugin"] == "onnxruntime_ep_openvino"
+    every = json.loads(describe_profiles(as_json=True))
+    assert [one["name"] for one in every] == list(list_profiles())
 
 
 def test_the_cpu_default_leaves_the_thread_count_to_the_device() -> None:

@@ -20,6 +20,7 @@ from agentflux.errors import ContractMismatch, FileMismatch, ManifestInvalid
 MANIFEST = "afx.json"
 SCHEMA_VERSION = 1
 NULL_ADAPTER = "base"
+NULL_ADAPTER_FILE = f"adapters/{NULL_ADAPTER}.onnx_adapter"
 
 AdapterMode = Literal["runtime", "stacked", "merged"]
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
@@ -63,14 +64,23 @@ class BaseModelInfo(_Model):
 
 
 class RuntimeSettings(_Model):
-    """What the device needs of the profile that the bundle was made for."""
+    """What the device needs of the profile that the bundle was made for.
+
+    `graph_type`: of the activations, and so of the LoRA matrices. `plugin`: the Python module that
+    brings the provider's library, for providers outside ONNX Runtime's own build; `extra` of
+    agentflux-edge installs it.
+    """
 
     profile: Name
     provider: str
     precision: str
     adapter_mode: AdapterMode
+    graph_type: Literal["float32", "float16"] = "float32"
     context_tokens: int = Field(gt=0)
     kv_budget_bytes: int = Field(gt=0)
+    max_generators: int | None = Field(default=None, gt=0)
+    extra: str = "cpu"
+    plugin: str = ""
     verified: str = ""
 
 
@@ -79,7 +89,8 @@ class AdapterEntry(_Model):
 
     A `joint` adapter serves every subtask that has none of its own.
 
-    `index` is the adapter's row in a stacked graph; None in the other modes.
+    `file` is its matrices in runtime mode and its graph in merged mode; `index` is its row in a
+    stacked graph, from 1.
     """
 
     name: Name
@@ -176,9 +187,13 @@ class Manifest(_Model):
                     f"adapter {adapter.name!r} names {adapter.file!r}, which is not listed in files"
                 )
                 raise ValueError(msg)
-            if self.runtime.adapter_mode == "runtime" and adapter.file is None:
+            if self.runtime.adapter_mode != "stacked" and adapter.file is None:
                 msg = f"adapter {adapter.name!r} has no file"
                 raise ValueError(msg)
+        rows = sorted(adapter.index or 0 for adapter in self.adapters)
+        if self.runtime.adapter_mode == "stacked" and rows != list(range(1, len(rows) + 1)):
+            msg = f"the adapters' rows must be 1 to {len(rows)}, each once; they are {rows}"
+            raise ValueError(msg)
         return self
 
     def adapter_for(
@@ -276,6 +291,7 @@ def _check_versions(data: object, bundle: Path) -> None:
 __all__ = [
     "MANIFEST",
     "NULL_ADAPTER",
+    "NULL_ADAPTER_FILE",
     "AdapterEntry",
     "AdapterMode",
     "BaseModelInfo",

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +18,13 @@ import numpy.typing as npt
 from agentflux.contracts.bundle import NULL_ADAPTER, Manifest, check_files
 from agentflux.contracts.consistency import check_consistent
 from agentflux.contracts.grammar import tokenizer as grammar_tokenizer
+from agentflux.contracts.switching import GRAPH, Activate, Switching, switching
 from agentflux.engines.candidates import Path as TokenPath
 from agentflux.engines.candidates import Tree, best_candidate
 from agentflux.engines.prefix import Line, Logits, Pair, Placed, PrefixPool
 from agentflux.engines.stop_text import StopText
 from agentflux.engines.turns import Turns
-from agentflux.errors import AdapterNotFound, Cancelled, EngineError, MissingExtra
+from agentflux.errors import Cancelled, EngineError, MissingExtra
 from agentflux.ports import (
     CancelToken,
     Choosing,
@@ -45,6 +47,8 @@ og.disable_telemetry_events()
 
 OnText = Callable[[str], None]
 _MAX_CANDIDATE_TOKENS = 32
+# Providers are registered with the process, once.
+_PLUGINS: set[str] = set()
 
 
 class OrtEngine:
@@ -73,24 +77,15 @@ class OrtEngine:
         self.threads = threads or physical_cores()
         self._turns = Turns()
         self._end_tokens = frozenset(manifest.base_model.end_token_ids)
+        self._spinning = spinning
+        if manifest.runtime.plugin:
+            _register_plugin(manifest.runtime.plugin, extra=manifest.runtime.extra)
+        self._models: dict[str, Any] = {}
+        self._switching = self._unloaded()
         with _native("cannot load the model"):
-            config = og.Config(str(bundle))
-            options: dict[str, object] = {
-                "intra_op_num_threads": self.threads,
-                # Fatal only: what fails is raised, and would be printed a second time.
-                "log_severity_level": 4,
-            }
-            if spinning is not None:
-                options["session.intra_op.allow_spinning"] = "1" if spinning else "0"
-            config.overlay(json.dumps({"model": {"decoder": {"session_options": options}}}))
-            self._model: Any = og.Model(config)
-            self._tokenizer: Any = og.Tokenizer(self._model)
-            self._adapters: Any = og.Adapters(self._model)
+            self._tokenizer: Any = og.Tokenizer(self._model(GRAPH))
         with _native("cannot read tokenizer.json"):
             self._tokenizer_json = (bundle / "tokenizer.json").read_text(encoding="utf-8")
-        self._files = {a.name: a.file for a in manifest.adapters}
-        self._files[NULL_ADAPTER] = f"adapters/{NULL_ADAPTER}.onnx_adapter"
-        self._loaded: set[str] = set()
         self.encode = lru_cache(maxsize=4096)(self._encode)
         self._compiled = lru_cache(maxsize=256)(self._compile)
         self.pool = PrefixPool(
@@ -98,6 +93,8 @@ class OrtEngine:
             context_tokens=manifest.runtime.context_tokens,
             bytes_per_token=manifest.base_model.kv_bytes_per_token,
             budget_bytes=manifest.runtime.kv_budget_bytes,
+            max_lines=manifest.runtime.max_generators,
+            max_switches=self._switching.max_switches,
         )
 
     def generate(
@@ -156,7 +153,9 @@ class OrtEngine:
         """See `agentflux.ports.Engine`."""
         with self._turns.take():
             self.pool.clear()
-            self._adapters = self._tokenizer = self._model = None
+            self._models.clear()
+            self._switching = self._unloaded()
+            self._tokenizer = None
 
     def logits(self, segments: Sequence[Segment]) -> Logits:
         """Return the logits after the segments: what parity tests compare. Shape (vocab_size,)."""
@@ -192,7 +191,7 @@ class OrtEngine:
         return self._end_tokens
 
     def _place(self, segments: Sequence[Segment], *, room: int) -> Placed:
-        if self._model is None:
+        if self._tokenizer is None:
             raise EngineError("the engine is closed")
         pairs: list[Pair] = []
         kept = 0
@@ -202,28 +201,46 @@ class OrtEngine:
             kept = len(pairs) if segment.keep else kept
         if not pairs:
             raise EngineError("the prompt is empty")
-        return self.pool.place(pairs, kept=kept, room=room)
+        graph = self._switching.graph({adapter for _, adapter in pairs})
+        return self.pool.place(pairs, kept=kept, room=room, graph=graph)
 
     def _encode(self, text: str) -> tuple[int, ...]:
         with _native("cannot tokenize"):
             return tuple(int(t) for t in self._tokenizer.encode(text))
 
-    def _open_stream(self, capacity: int) -> "_OrtStream":
-        with _native("cannot open a generator"):
-            params = og.GeneratorParams(self._model)
-            params.set_search_options(max_length=capacity, do_sample=False)
-            return _OrtStream(og.Generator(self._model, params), self._adapter, capacity)
+    def _unloaded(self) -> Switching:
+        """Return how adapters are switched, with none of them loaded."""
+        return switching(
+            self._bundle,
+            self._manifest.runtime,
+            self._manifest.adapters,
+            open_store=lambda: og.Adapters(self._model(GRAPH)),
+        )
 
-    def _adapter(self, name: str) -> Any:
-        """Load an adapter's file at its first use; return the collection that holds it."""
-        if name not in self._loaded:
-            file = self._files.get(name)
-            if file is None:
-                raise AdapterNotFound(name, available=self._files, bundle=self._manifest.name)
-            with _native(f"cannot load adapter {name!r}"):
-                self._adapters.load(str(self._bundle / file), name)
-            self._loaded.add(name)
-        return self._adapters
+    def _open_stream(self, capacity: int, graph: str) -> "_OrtStream":
+        model = self._model(graph)
+        with _native("cannot open a generator"):
+            params = og.GeneratorParams(model)
+            params.set_search_options(max_length=capacity, do_sample=False)
+            generator = og.Generator(model, params)
+            return _OrtStream(generator, self._switching.attach(generator, graph), capacity)
+
+    def _model(self, graph: str) -> Any:
+        """Open one of the bundle's graphs at its first use. Only merged bundles have several."""
+        if graph not in self._models:
+            # Fatal only: what fails is raised, and would be printed a second time.
+            options: dict[str, object] = {
+                "intra_op_num_threads": self.threads,
+                "log_severity_level": 4,
+            }
+            if self._spinning is not None:
+                options["session.intra_op.allow_spinning"] = "1" if self._spinning else "0"
+            overlay = {"model": {"decoder": {"filename": graph, "session_options": options}}}
+            with _native(f"cannot load {graph}"):
+                config = og.Config(str(self._bundle))
+                config.overlay(json.dumps(overlay))
+                self._models[graph] = og.Model(config)
+        return self._models[graph]
 
     @contextmanager
     def _dropped_on_fault(self, line: Line) -> Generator[None]:
@@ -240,8 +257,8 @@ class OrtEngine:
 class _OrtStream:
     """A generator as a `Stream`."""
 
-    def __init__(self, generator: Any, adapters: Callable[[str], Any], capacity: int) -> None:
-        self._generator, self._adapters, self.capacity = generator, adapters, capacity
+    def __init__(self, generator: Any, activate: Activate, capacity: int) -> None:
+        self._generator, self._activate, self.capacity = generator, activate, capacity
 
     def append(self, tokens: Sequence[int]) -> None:
         with _native("the forward pass failed"):
@@ -252,9 +269,8 @@ class _OrtStream:
             self._generator.rewind_to(length)
 
     def activate(self, adapter: str) -> None:
-        adapters = self._adapters(adapter)
         with _native(f"cannot activate adapter {adapter!r}"):
-            self._generator.set_active_adapter(adapters, adapter)
+            self._activate(adapter)
 
     def logits(self) -> Logits:
         with _native("no logits"):
@@ -401,6 +417,23 @@ def physical_cores() -> int:
     except OSError:
         threads = 1
     return max(1, (allowed or 1) // threads)
+
+
+def _register_plugin(module: str, *, extra: str) -> None:
+    """Register a provider that comes as a wheel of its own, named by its Python module.
+
+    Raises:
+        MissingExtra: the wheel is not installed.
+    """
+    if module in _PLUGINS:
+        return
+    try:
+        plugin = import_module(module)
+    except ImportError as error:
+        raise MissingExtra(module, extra=extra) from error
+    with _native(f"cannot register {module}"):
+        og.register_execution_provider_library(plugin.get_ep_name(), plugin.get_library_path())
+    _PLUGINS.add(module)
 
 
 def _usage(placed: Placed, started: float, decoded: int, forced: int) -> Usage:

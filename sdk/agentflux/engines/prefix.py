@@ -6,6 +6,7 @@ line is rewound. So KV computed under one adapter is never read as another's, an
 tokens: it cannot change a result.
 """
 
+import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -14,6 +15,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
+from agentflux.contracts.switching import MAX_SWITCHES
 from agentflux.errors import ContextOverflow
 
 Logits = npt.NDArray[np.float32]
@@ -22,9 +24,6 @@ Pair = tuple[int, str]
 CAPACITY_STEP = 1024
 # Room in a new line for what later stages append; without it the next stage starts another line.
 HEADROOM = 384
-# A switch leaves about 9 microseconds a token on an onnxruntime-genai 0.18 generator. At this
-# count a new generator costs less than what the old one would lose in its next hundred calls.
-MAX_SWITCHES = 128
 
 
 class Stream(Protocol):
@@ -51,9 +50,13 @@ class Stream(Protocol):
 
 @dataclass(slots=True, eq=False)
 class Line:
-    """A stream and what its cache holds. `kept`: the first tokens that many requests share."""
+    """A stream and what its cache holds. `kept`: the first tokens that many requests share.
+
+    `graph`: a cache computed by one graph is never continued by another.
+    """
 
     stream: Stream
+    graph: str = ""
     pairs: list[Pair] = field(default_factory=list[Pair])
     kept: int = 0
     active: str = ""
@@ -114,13 +117,14 @@ class PrefixPool:
     Not thread-safe: the engine holds a lock around a request.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - one parameter a limit
         self,
-        open_stream: Callable[[int], Stream],
+        open_stream: Callable[[int, str], Stream],
         *,
         context_tokens: int,
         bytes_per_token: int,
         budget_bytes: int,
+        max_lines: int | None = None,
         max_switches: int = MAX_SWITCHES,
         can_rewind: bool = True,
     ) -> None:
@@ -128,6 +132,7 @@ class PrefixPool:
         self._context_tokens = context_tokens
         self._bytes_per_token = bytes_per_token
         self._budget_bytes = budget_bytes
+        self._max_lines = max_lines or sys.maxsize
         self._max_switches = max_switches
         self._can_rewind = can_rewind
         self._lines: list[Line] = []
@@ -142,10 +147,11 @@ class PrefixPool:
         """Bytes of KV cache reserved by all lines."""
         return sum(line.stream.capacity for line in self._lines) * self._bytes_per_token
 
-    def place(self, pairs: Sequence[Pair], *, kept: int, room: int) -> Placed:
+    def place(self, pairs: Sequence[Pair], *, kept: int, room: int, graph: str = "") -> Placed:
         """Bring a line's cache to hold exactly `pairs`, with logits after the last one.
 
         kept: the leading pairs worth keeping for other requests. room: tokens to decode after them.
+        graph: which of the bundle's graphs computes them.
 
         Raises:
             ContextOverflow: `pairs` and `room` do not fit the context.
@@ -153,7 +159,7 @@ class PrefixPool:
         needed = len(pairs) + room
         if needed > self._context_tokens:
             raise ContextOverflow(needed=needed, limit=self._context_tokens)
-        line = self._best(pairs, needed) or self._new(needed)
+        line = self._best(pairs, needed, graph) or self._new(needed, graph)
         reused = _whole_batch(pairs, min(line.shared(pairs), len(pairs) - 1))
         before = line.switches
         try:
@@ -180,12 +186,14 @@ class PrefixPool:
         """Forget every line."""
         self._lines.clear()
 
-    def _best(self, pairs: Sequence[Pair], needed: int) -> Line | None:
+    def _best(self, pairs: Sequence[Pair], needed: int, graph: str) -> Line | None:
         """Pick the line with the longest shared run, among those whose kept part survives."""
         best, longest = None, 0
         for line in list(self._lines):
             if line.switches >= self._max_switches:
                 self.drop(line)
+                continue
+            if line.graph != graph:
                 continue
             shared = line.shared(pairs)
             whole = self._can_rewind or shared == len(line.pairs) < len(pairs)
@@ -193,13 +201,15 @@ class PrefixPool:
                 best, longest = line, shared
         return best
 
-    def _new(self, needed: int) -> Line:
+    def _new(self, needed: int, graph: str) -> Line:
         steps = -(-(needed + HEADROOM) // CAPACITY_STEP)
         capacity = min(steps * CAPACITY_STEP, self._context_tokens)
         wanted = capacity * self._bytes_per_token
-        while self._lines and self.bytes + wanted > self._budget_bytes:
+        while self._lines and (
+            self.bytes + wanted > self._budget_bytes or self.lines >= self._max_lines
+        ):
             self.drop(min(self._lines, key=lambda line: line.used_at))
-        line = Line(stream=self._open_stream(capacity))
+        line = Line(stream=self._open_stream(capacity, graph), graph=graph)
         self._lines.append(line)
         return line
 

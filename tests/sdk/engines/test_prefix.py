@@ -13,8 +13,8 @@ from agentflux.errors import ContextOverflow
 class HashStream:
     """A stream whose logits depend on every (token, adapter) pair that its cache holds."""
 
-    def __init__(self, capacity: int) -> None:
-        self.capacity = capacity
+    def __init__(self, capacity: int, graph: str = "") -> None:
+        self.capacity, self.graph = capacity, graph
         self.cache: list[Pair] = []
         self.adapter = ""
         self.computed = 0
@@ -119,6 +119,24 @@ def test_a_prompt_beyond_the_context_is_refused() -> None:
     with pytest.raises(ContextOverflow) as caught:
         pool(context=16).place(pairs("0123456789"), kept=0, room=7)
     assert (caught.value.needed, caught.value.limit) == (17, 16)
+
+
+def test_one_graph_never_continues_the_cache_of_another() -> None:
+    cache = pool()
+    cache.place(pairs("static one"), kept=7, room=8, graph="a.onnx")
+    other = cache.place(pairs("static one"), kept=7, room=8, graph="b.onnx")
+    again = cache.place(pairs("static two"), kept=7, room=8, graph="a.onnx")
+    assert (other.reused, again.reused, cache.lines) == (0, 7, 2)
+
+
+def test_no_more_generators_than_allowed_are_kept() -> None:
+    cache = PrefixPool(
+        HashStream, context_tokens=4096, bytes_per_token=1, budget_bytes=1 << 20, max_lines=2
+    )
+    for text in ("one", "two", "six"):
+        cache.place(pairs(text), kept=3, room=8, graph=text)
+    assert cache.lines == 2
+    assert cache.place(pairs("two"), kept=3, room=8, graph="two").reused > 0
 
 
 def test_a_model_that_cannot_rewind_still_extends_its_cache() -> None:
