@@ -4,12 +4,11 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import cast
 
 from rich.console import Console
 from rich.table import Table
 
-from afx_train.controls import CONTROLS, Control
+from afx_train.controls import CONTROLS
 from afx_train.errors import RecipeError
 from afx_train.evaluate import AdapterReport, Swaps, swaps
 from afx_train.marks import Marker, Marking
@@ -53,7 +52,7 @@ def ablate(recipe: Path, out: Path, rows: Sequence[str], how: Running, wanted: M
 
 
 def _row(name: str, recipe: Path, out: Path, how: Running, wanted: Marking) -> AblationRow:
-    control = cast("Control", name) if name in CONTROLS else None
+    control = name if name in CONTROLS else None
     folder, wanted = out / name, Marking(split=wanted.split, limit=wanted.limit, control=control)
     folder.mkdir(parents=True, exist_ok=True)
     marker = Marker(recipe, wanted)

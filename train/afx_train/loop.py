@@ -159,7 +159,8 @@ def delta_weights(model: AdaptedModel, weights: Weights, *, origin: str, frozen:
     set_peft_model_state_dict(model.peft, own)
     for name, parameter in model.peft.named_parameters():
         if parameter.requires_grad:
-            parameter.register_hook(_without_first(frozen, rows="lora_A" in name))
+            hook = _without_first(frozen, rows="lora_A" in name)
+            parameter.register_hook(hook)  # type: ignore[no-untyped-call]
 
 
 def _without_first(frozen: int, *, rows: bool) -> Callable[[Tensor], Tensor]:
