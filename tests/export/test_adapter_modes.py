@@ -196,7 +196,8 @@ def test_the_sample_s_bundle_decodes_the_same_in_every_mode(
     desk_bundle: Path, tmp_path: Path
 ) -> None:
     manifest = read_manifest(desk_bundle)
-    chosen = [a for a in manifest.adapters if a.name in ("route", "select.filesystem")]
+    chosen = [manifest.adapter_for("route"), manifest.adapter_for("select", "filesystem")]
+    assert None not in chosen
     packed = read_adapters(desk_bundle, chosen, "runtime")
     checks = [check for entry in chosen for check in checks_of(manifest.chat, entry)[:2]]
     texts: dict[str, list[str]] = {}
