@@ -35,7 +35,7 @@ def test_every_make_target_of_the_readme_exists(repository: Path) -> None:
 
 def test_every_command_of_the_readme_exists(repository: Path) -> None:
     for block in blocks(repository, "bash"):
-        for command, verb in re.findall(r"(afx(?:-[a-z]+)?) ([a-z]+)", block):
+        for command, verb in re.findall(r"(afx(?:-[a-z]+)?) ([a-z]+(?:-[a-z]+)*)", block):
             script = shutil.which(command, path=str(Path(sys.executable).parent))
             assert script, command
             shown = subprocess.run([script, verb, "--help"], check=False, capture_output=True)

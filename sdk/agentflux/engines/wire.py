@@ -41,7 +41,8 @@ def choosing_in(body: Message) -> Choosing:
 
 def completion_in(body: Message) -> Completion:
     """Read what was decoded."""
-    return Completion(**body | {"usage": Usage(**body["usage"])})
+    fields: dict[str, Any] = body | {"usage": Usage(**body["usage"])}
+    return Completion(**fields)
 
 
 def scores_in(body: Message) -> Scores:

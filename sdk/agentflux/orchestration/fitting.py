@@ -33,7 +33,7 @@ def fitted(situation: Situation, work: Callable[[Situation], T]) -> T:
 def shortened(situation: Situation) -> Situation | None:
     """Take one thing away: an old result's text, then an old call, then most of the last result."""
     steps = tuple(situation.steps)
-    if not steps:
+    if len(steps) == 0:
         return None
     for index, step in enumerate(steps[:-1]):
         if len(step.observation) > len(LEFT_OUT):

@@ -66,18 +66,23 @@ def fresh(desk_bundle: Path) -> OrtEngine:
     return OrtEngine(desk_bundle, read_manifest(desk_bundle), threads=2)
 
 
-def test_a_warm_call_prefills_no_token_twice(fresh: OrtEngine, desk_bundle: Path) -> None:
-    """Each context (router, tool set) computes the new turns once; stages of a set share them."""
+def test_a_warm_call_prefills_the_new_turn_once_for_each_adapter_that_reads_it(
+    fresh: OrtEngine, desk_bundle: Path
+) -> None:
+    """Never the catalog; the request once under each adapter (or the base) that computes it."""
     three_stages(fresh, desk_bundle, "list the files in docs")
     request = "What does notes/plan.md say?"
-    route, select, arguments = three_stages(fresh, desk_bundle, request)
+    stages = three_stages(fresh, desk_bundle, request)
 
     turn = len(fresh.encode(TURN.format(request)))
     opened = len(fresh.encode("<|im_start|>user\n"))  # the request before began like this
-    tail = {text: len(fresh.encode(f"<|im_start|>assistant\n{text}")) for text in TAILS}
-    assert route.prefill_tokens == turn - opened + tail[TAILS[0]]
-    assert select.prefill_tokens == turn - opened + tail[TAILS[1]]
-    assert arguments.prefill_tokens == tail[TAILS[2]]
+    tails = [len(fresh.encode(f"<|im_start|>assistant\n{text}")) for text in TAILS]
+    boundaries = {a.subtask: a.boundary for a in read_manifest(desk_bundle).adapters}
+    shared = boundaries["select"] == boundaries["arguments"] == "instruction"
+    for usage, tail, last in zip(stages, tails, (False, False, True), strict=True):
+        new = tail if last and shared else turn + tail
+        assert usage.prefill_tokens in {new, new - opened}
+        assert usage.reused_tokens > turn
 
 
 def test_cached_and_uncached_runs_give_the_same_tokens(
