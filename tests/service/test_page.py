@@ -78,7 +78,7 @@ def test_a_request_its_stages_an_approval_and_the_answer(page: Page, service: Se
     ask(page)
     run = page.get_by_role("list").locator("li.run").last
     select = run.locator("li.stage.select")
-    expect(select).to_contain_text("select.time")
+    expect(select).to_contain_text("select")
     expect(select).to_contain_text("get_current_time")
     expect(select).to_contain_text("%")
     expect(select).to_contain_text("reused")

@@ -64,7 +64,7 @@ def test_an_approved_call_is_made_and_every_event_can_be_replayed(
     assert [number for number, _, _ in seen] == list(range(1, len(seen) + 1))
     assert replayed == seen[5:]
     select = next(data for _, kind, data in seen if kind == "stage_finished")
-    assert select["adapter"] == "select.time"
+    assert select["adapter"].startswith("select")
     assert select["choice"] == "get_current_time"
     assert 0 < select["probability"] <= 1
     said = "".join(data["text"] for _, kind, data in seen if kind == "answer_text")
