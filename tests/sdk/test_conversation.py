@@ -3,8 +3,9 @@
 import io
 import os
 import signal
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
+import pytest
 from sdk.support import CATALOG, FILES, scripted_agent
 
 from agentflux import ScriptedHost, ToolSpec
@@ -69,6 +70,15 @@ def test_an_error_ends_the_request_and_not_the_conversation() -> None:
     assert answer == ""
 
 
+@pytest.fixture
+def _interruptible() -> Iterator[None]:
+    """SIGINT as in a terminal, also where the tests run as a background job, which ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("_interruptible")
 def test_ctrl_c_stops_the_request_and_not_the_conversation() -> None:
     def interrupt(arguments: object) -> str:
         os.kill(os.getpid(), signal.SIGINT)

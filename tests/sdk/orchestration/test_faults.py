@@ -87,7 +87,8 @@ def test_a_jump_of_the_clock_changes_nothing(monkeypatch: pytest.MonkeyPatch) ->
 def test_ctrl_c_amid_a_call_leaves_a_journal_that_says_so(tmp_path: Path) -> None:
     path = tmp_path / "run.jsonl"
     program = f"""
-import sys, time
+import signal, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job's children ignore it
 from dataclasses import replace
 from sdk.support import CATALOG, FILES, scripted_agent
 def wait(arguments):
