@@ -57,6 +57,8 @@ def copying_grammar(tool: ToolSpec, copied: Collection[str], texts: Sequence[str
         SchemaNotSupported: as `arguments_grammar` does.
     """
     plain = arguments_grammar(tool)
+    if not copied:
+        return plain
     try:
         return copying_rules(_closed(tool.input_schema), copied, texts)
     except ValueError:

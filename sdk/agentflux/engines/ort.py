@@ -341,8 +341,9 @@ class _Decoder:
         if self._request.repetition_penalty != 1.0 and self.tokens:
             logits = _penalized(logits, self.tokens, self._request.repetition_penalty)
         if self._matcher is not None:
-            wanted, logits = logits, _masked(logits, self._matcher)
-            left = float(np.exp(logits - wanted.max()).sum() / np.exp(wanted - wanted.max()).sum())
+            shares = np.exp(logits - logits.max())
+            logits = _masked(logits, self._matcher)
+            left = float(shares[np.isfinite(logits)].sum() / shares.sum())
             if left < self.support:
                 self.support, self.support_at = left, len(self.tokens)
         token = self._pick(logits)
