@@ -1,6 +1,7 @@
 """What is derived from trajectories, and what of it is learned."""
 
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from random import Random
 
@@ -123,3 +124,17 @@ def test_a_general_selector_learns_every_set(recipe: Recipe, corpus: Corpus, cod
     examples = ExampleMaker(recipe, plan, corpus, codec).make("train")
     assert {e.group for e in examples} == {"files", "clock"}
     assert len({e.key for e in examples}) == len(examples)
+
+
+def test_a_dropped_context_is_dropped_from_choices_in_training_only(
+    recipe: Recipe, corpus: Corpus, codec: Codec
+) -> None:
+    shares = recipe.examples.model_copy(update={"context_dropped": 1.0})
+    bare = recipe.model_copy(update={"examples": shares})
+    shown = [t.model_copy(update={"context": "Root: /w"}) for t in corpus.trajectories]
+    corpus = replace(corpus, trajectories=tuple(shown))
+    for name, kept in [("route", False), ("select.files", False), ("args.files", True)]:
+        plan = plan_named(bare, name, Path("recipe.toml"))
+        maker = ExampleMaker(bare, plan, corpus, codec)
+        assert any(e.before for e in maker.make("train")) is kept
+        assert all(e.before for e in maker.make("dev"))

@@ -129,6 +129,8 @@ class ExampleMaker:
         items = [t for t in self._corpus.trajectories if t.split == split]
         known = [t if t.verified else first_call_of(t) for t in items]
         rng = Random(f"{self._recipe.seed}/{self._plan.name}/{split}")
+        if split == "train" and self._plan.subtask != "arguments":
+            known = [self._without_context(t) for t in known]
         if self._plan.subtask == "route":
             return tuple(self._named(m) for m in _route_moments(known, self._shares, rng))
         if self._plan.subtask == "select":
@@ -138,6 +140,11 @@ class ExampleMaker:
                 for moment in self._select_moments(name, known, rng)
             )
         return tuple(self._argument_examples(known))
+
+    def _without_context(self, item: Trajectory) -> Trajectory:
+        drawn = Random(f"{self._recipe.seed}/context/{item.id}").random()
+        dropped = drawn < self._shares.context_dropped
+        return item.model_copy(update={"context": ""}) if dropped else item
 
     def _select_moments(
         self, tool_set: str, items: Sequence[Trajectory], rng: Random

@@ -92,6 +92,9 @@ class ExampleShares(_Section):
     (arXiv:2410.04587); worth it for tools that training does not see."""
     plain_share: float = Field(default=0.4, ge=0, le=1)
     """Share of the examples that see the plain catalog."""
+    context_dropped: float = Field(default=0.0, ge=0, le=1)
+    """Share of the router's and selectors' training examples that are shown without the context,
+    which seldom decides there: they cost less, and a host may give none."""
     gold_removed: float = Field(default=0.06, ge=0, le=1)
     """Share of first-call examples whose right answer is missing from the catalog (`none`)."""
     balance_cap: float = Field(default=2.0, gt=0)

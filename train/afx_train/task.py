@@ -23,7 +23,9 @@ from agentflux.contracts.bundle import CatalogTool
 from agentflux.contracts.prompts import NONE, PROMPT_CONTRACT
 
 # Keys that recipes got later count only where they are set: adapters from before stay valid.
-_LATER = frozenset({"patience", "masked_variants", "each", "delta_of", "of", "matched"})
+_LATER = frozenset(
+    {"patience", "masked_variants", "each", "delta_of", "of", "matched", "context_dropped"}
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
