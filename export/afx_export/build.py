@@ -26,7 +26,6 @@ from afx_export.hf import linear_shapes, read_architecture
 from afx_export.placement import (
     Place,
     Placed,
-    merged_calibration,
     merged_catalog,
     place_adapters,
 )
@@ -160,7 +159,6 @@ def _manifest(
         runtime=settings,
         adapters=subject.entries,
         catalog=merged_catalog(placed),
-        calibration=merged_calibration(placed),
         certificate=certificate,
         files=list_files(folder),
     )

@@ -48,6 +48,7 @@ class Placed:
             rank=adapter.rank,
             target_modules=adapter.target_modules,
             weights_sha256=adapter.weights_sha256,
+            calibration=card.calibration if card else Calibration(),
             card={**card.training, **scores} if card else {},
         )
 
@@ -156,12 +157,3 @@ def merged_catalog(placed: Sequence[Placed]) -> tuple[CatalogTool, ...]:
             if key not in found or tool.copied:
                 found[key] = (tool, one.name)
     return tuple(tool for _, (tool, _) in sorted(found.items()))
-
-
-def merged_calibration(placed: Sequence[Placed]) -> Calibration:
-    """Take the strictest threshold of any card."""
-    found = [one.card.calibration for one in placed if one.card]
-    return Calibration(
-        min_probability=max((one.min_probability for one in found), default=0.0),
-        min_support=max((one.min_support for one in found), default=0.0),
-    )

@@ -27,7 +27,7 @@ from afx_export.console import say
 from afx_export.files import link_or_copy, new_folder
 from afx_export.hf import linear_shapes
 from afx_export.lora_graph import Packed, Site, find_sites, pack, sites_of
-from afx_export.placement import Place, Placed, merged_calibration, merged_catalog, place_adapters
+from afx_export.placement import Place, Placed, merged_catalog, place_adapters
 from afx_export.sources import Model, resolve, resolve_cached
 from afx_export.verify import recovered_subject
 from agentflux.contracts.bundle import (
@@ -88,9 +88,6 @@ def add_adapters(
         update={
             "adapters": tuple(sorted(entries, key=lambda entry: entry.name)),
             "catalog": _joined_catalog(manifest, placed),
-            "calibration": max(
-                manifest.calibration, merged_calibration(placed), key=lambda c: c.min_probability
-            ),
         }
     )
     say(f"adding {', '.join(sorted(names))} to {manifest.name}")

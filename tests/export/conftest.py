@@ -43,7 +43,8 @@ def exported(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Exported:
         seed=1,
         use_rslora=True,
     )
-    save_card(select, weights, subtask="select", tool_set="fs", boundary="instruction")
+    place = {"subtask": "select", "tool_set": "fs", "boundary": "instruction"}
+    save_card(select, weights, **place, calibration={"min_probability": 0.4})
     values = save_adapter(
         adapters / "values",
         targets=("down_proj", "k_proj"),

@@ -61,6 +61,8 @@ def test_the_manifest_describes_a_bundle_that_the_device_accepts(exported: Expor
         4,
         ("q_proj", "v_proj"),
     )
+    thresholds = {entry.name: entry.calibration.min_probability for entry in manifest.adapters}
+    assert thresholds == {"picker": 0.4, "router": 0.0, "values": 0.0}
     assert manifest.base_model.weights_sha256 == exported.weights
     assert manifest.base_model.kv_bytes_per_token == 2 * 2 * 2 * 16 * 4
     assert manifest.chat == ChatFormat()

@@ -11,7 +11,6 @@ from afx_export.errors import AdapterRefused
 from afx_export.placement import (
     Place,
     Placed,
-    merged_calibration,
     merged_catalog,
     parse_place,
     place_adapters,
@@ -88,11 +87,9 @@ def test_cards_of_one_bundle_must_agree_on_their_tools(tmp_path: Path) -> None:
         WEIGHTS,
         subtask="select",
         catalog=(tool,),
-        calibration={"min_probability": 0.4},
     )
     placed = place_adapters([one, two], {}, weights=WEIGHTS)
     assert [t.name for t in merged_catalog(placed)] == ["log"]
-    assert merged_calibration(placed).min_probability == 0.4
     save_card(two, WEIGHTS, subtask="select", catalog=(changed,))
     with pytest.raises(ConfigError, match="git/log"):
         merged_catalog(place_adapters([one, two], {}, weights=WEIGHTS))

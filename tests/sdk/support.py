@@ -34,7 +34,13 @@ CATALOG = {"files": FILES, "clock": CLOCK}
 
 
 def adapter(
-    name: str, subtask: Subtask, tool_set: str | None = None, *, boundary: Boundary = "request"
+    name: str,
+    subtask: Subtask,
+    tool_set: str | None = None,
+    *,
+    boundary: Boundary = "request",
+    min_probability: float = 0.0,
+    min_support: float = 0.0,
 ) -> AdapterEntry:
     """An adapter entry whose file is the manifest's only adapter file."""
     return AdapterEntry(
@@ -45,10 +51,11 @@ def adapter(
         rank=4,
         file="adapters/a.onnx_adapter",
         weights_sha256=ZERO_HASH,
+        calibration=Calibration(min_probability=min_probability, min_support=min_support),
     )
 
 
-def manifest(adapters: Iterable[AdapterEntry] = (), *, min_probability: float = 0.0) -> Manifest:
+def manifest(adapters: Iterable[AdapterEntry] = ()) -> Manifest:
     """A manifest of a model that does not exist."""
     return Manifest(
         name="test",
@@ -74,7 +81,6 @@ def manifest(adapters: Iterable[AdapterEntry] = (), *, min_probability: float = 
             kv_budget_bytes=1_000_000,
         ),
         adapters=tuple(adapters),
-        calibration=Calibration(min_probability=min_probability),
         files=(FileEntry(path="adapters/a.onnx_adapter", sha256=ZERO_HASH, bytes=0),),
     )
 

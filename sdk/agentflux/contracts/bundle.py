@@ -18,7 +18,7 @@ from agentflux.contracts.prompts import PROMPT_CONTRACT, Boundary, ChatFormat, R
 from agentflux.errors import ContractMismatch, FileMismatch, ManifestInvalid
 
 MANIFEST = "afx.json"
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 NULL_ADAPTER = "base"
 NULL_ADAPTER_FILE = f"adapters/{NULL_ADAPTER}.onnx_adapter"
 
@@ -84,6 +84,17 @@ class RuntimeSettings(_Model):
     verified: str = ""
 
 
+class Calibration(_Model):
+    """Under which probabilities what an adapter computed is refused, found on development data.
+
+    min_probability: of a choice (`afx-train evaluate --calibrate` sets it). min_support: under
+    which a copied argument counts as missing, see `agentflux.ports.Completion`. 0 refuses nothing.
+    """
+
+    min_probability: float = Field(default=0.0, ge=0.0, le=1.0)
+    min_support: float = Field(default=0.0, ge=0.0, le=1.0)
+
+
 class AdapterEntry(_Model):
     """One adapter. `tool_set` None: serves any set (a general adapter); `tool` None: any tool.
 
@@ -103,6 +114,7 @@ class AdapterEntry(_Model):
     file: str | None = None
     index: int | None = None
     weights_sha256: Sha256
+    calibration: Calibration = Calibration()
     card: dict[str, str] = Field(default_factory=dict)
 
 
@@ -145,16 +157,6 @@ class Certificate(_Model):
     tokenizer_mismatches: int = Field(ge=0)
 
 
-class Calibration(_Model):
-    """Probabilities under which a choice is refused. Set by `afx-train evaluate` on dev data.
-
-    min_support: under which a copied argument counts as missing, see `agentflux.ports.Completion`.
-    """
-
-    min_probability: float = Field(default=0.0, ge=0.0, le=1.0)
-    min_support: float = Field(default=0.0, ge=0.0, le=1.0)
-
-
 class Manifest(_Model):
     """The whole of afx.json."""
 
@@ -167,7 +169,6 @@ class Manifest(_Model):
     runtime: RuntimeSettings
     adapters: tuple[AdapterEntry, ...]
     catalog: tuple[CatalogTool, ...] = ()
-    calibration: Calibration = Calibration()
     certificate: Certificate | None = None
     files: tuple[FileEntry, ...]
 

@@ -3,7 +3,7 @@
 Where training only ever copied a parameter from the texts at hand, decoding is held to their spans.
 If the value is not there, the model's own probability lies elsewhere and the grammar leaves it
 almost nothing: its *support* is small. The threshold is calibrated on development data and is a
-part of the bundle (`calibration.min_support`; 0 never asks).
+part of the adapter that writes the arguments (`calibration.min_support`; 0 never asks).
 """
 
 import re

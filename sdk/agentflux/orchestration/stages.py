@@ -91,8 +91,7 @@ class Stages:
         stop = None if required and self.catalog else prompts.stop_label(situation)
         tool_set = next(iter(self.catalog), stop)
         if len(self.catalog) > 1:
-            records.append(self._route(situation, stop, emit, cancel))
-            tool_set = self._accepted(records[-1], stop)
+            tool_set = self._route(situation, stop, records, emit, cancel)
         name = tool_set
         if tool_set is not None and tool_set != stop:
             name = self._select(tool_set, situation, stop, records, emit, cancel)
@@ -151,13 +150,19 @@ class Stages:
         return done.text.strip(), record
 
     def _route(
-        self, situation: Situation, stop: str | None, emit: Emit, cancel: CancelToken | None
-    ) -> StageRecord:
+        self,
+        situation: Situation,
+        stop: str | None,
+        records: list[StageRecord],
+        emit: Emit,
+        cancel: CancelToken | None,
+    ) -> str | None:
         sets = self._shown.sets(situation)
         prompt = prompts.route_prompt(self._manifest.chat, sets, situation)
         candidates = _candidates(sets, stop)
         adapter = self._manifest.adapter_for("route")
-        return self._choose("route", adapter, prompt, candidates, emit, cancel)
+        records.append(self._choose("route", adapter, prompt, candidates, emit, cancel))
+        return _accepted(records[-1], adapter, stop)
 
     def _select(
         self,
@@ -175,7 +180,7 @@ class Stages:
         prompt = prompts.select_prompt(self._manifest.chat, tool_set, tools, situation)
         adapter = self._manifest.adapter_for("select", tool_set)
         records.append(self._choose("select", adapter, prompt, candidates, emit, cancel))
-        return self._accepted(records[-1], stop)
+        return _accepted(records[-1], adapter, stop)
 
     def _copied(self, tool: ToolSpec) -> tuple[str, ...]:
         """Parameters that training only ever copied, if the tool is still the one it saw."""
@@ -206,13 +211,6 @@ class Stages:
         )
         emit(StageFinished(record=record))
         return record
-
-    def _accepted(self, record: StageRecord, stop: str | None) -> str | None:
-        """Return the choice, or the stop label where its probability is under the threshold."""
-        threshold = self._manifest.calibration.min_probability
-        if stop is not None and (record.probability or 0.0) < threshold:
-            return stop
-        return record.choice
 
     def _arguments(
         self,
@@ -246,7 +244,7 @@ class Stages:
         done = self._engine.generate(request, cancel=cancel)
         records.append(StageRecord(stage="arguments", adapter=name, usage=done.usage))
         emit(StageFinished(record=records[-1]))
-        threshold = self._manifest.calibration.min_support
+        threshold = adapter.calibration.min_support if adapter else 0.0
         lacking = missing_parameter(done, tool, copied, min_support=threshold)
         if lacking is not None:
             return _Written(question=question(tool, lacking))
@@ -275,6 +273,14 @@ def segments(prompt: StagePrompt, adapter: AdapterEntry | None) -> tuple[Segment
     shared = tuple(Segment(text=p, keep=p == prompt.static) for p in base)
     own = (Segment(text=p, adapter=adapter.name, keep=p == prompt.static) for p in adapted)
     return (*shared, *own)
+
+
+def _accepted(record: StageRecord, adapter: AdapterEntry | None, stop: str | None) -> str | None:
+    """Return the choice, or the stop label where it is under the threshold of who made it."""
+    threshold = adapter.calibration.min_probability if adapter else 0.0
+    if stop is not None and (record.probability or 0.0) < threshold:
+        return stop
+    return record.choice
 
 
 def _candidates(names: Iterable[str], stop: str | None) -> list[str]:

@@ -87,7 +87,7 @@ def test_a_path_that_leaves_the_bundle_is_refused(bundle: Path, path: str) -> No
         read_manifest(edited(bundle, files=files, adapters=[]))
 
 
-@pytest.mark.parametrize("change", [{"schema_version": 2}, {"prompt_contract": "afx-prompts/99"}])
+@pytest.mark.parametrize("change", [{"schema_version": 1}, {"prompt_contract": "afx-prompts/99"}])
 def test_another_contract_is_refused_with_what_to_do(
     bundle: Path, change: dict[str, object]
 ) -> None:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from sdk.support import CATALOG, FILES, manifest, scripted_agent, spec
+from sdk.support import CATALOG, FILES, adapter, manifest, scripted_agent, spec
 
 from agentflux import (
     Agent,
@@ -19,7 +19,7 @@ from agentflux import (
     ToolResult,
     ToolSpec,
 )
-from agentflux.contracts.bundle import Calibration, CatalogTool
+from agentflux.contracts.bundle import CatalogTool
 from agentflux.engines.scripted import ScriptedEngine
 from agentflux.errors import Cancelled, ConfigError, ServerGone
 from agentflux.orchestration.loop import DECLINED, NOT_ALLOWED
@@ -158,9 +158,8 @@ def test_the_trace_is_json_with_the_stages_of_the_contract() -> None:
 def test_a_value_that_nobody_gave_is_asked_for() -> None:
     """The grammar left the model almost nothing where it wrote `path`: it is not in the request."""
     copied = CatalogTool(tool_set="files", name="read", sha256=FILES[0].sha256, copied=("path",))
-    bundle = manifest().model_copy(
-        update={"catalog": (copied,), "calibration": Calibration(min_support=0.1)}
-    )
+    writer = adapter("args", "arguments", "files", min_support=0.1)
+    bundle = manifest([writer]).model_copy(update={"catalog": (copied,)})
     engine = UnsupportedEngine(["files", "read", '{"path":"the"}'])
     host = ScriptedHost({}, tools=FILES + CATALOG["clock"])
     result = Agent(engine, bundle, host).run("read the file")

@@ -64,9 +64,24 @@ def test_the_nearest_adapter_serves_a_tool() -> None:
 
 
 def test_a_choice_under_the_threshold_is_an_abstention() -> None:
-    decision, _ = decide([("files", 0.4)], manifest(min_probability=0.5))
+    decision, _ = decide([("files", 0.4)], manifest([adapter("r", "route", min_probability=0.5)]))
     assert decision.call is None
     assert decision.confidence == 0.4
+
+
+def test_a_threshold_holds_for_the_adapter_that_it_was_found_for_and_for_no_other() -> None:
+    bundle = manifest(
+        [
+            adapter("s", "select"),
+            adapter("own", "select", "files", min_probability=0.5),
+            adapter("a", "arguments", min_probability=0.9),
+        ]
+    )
+    unsure = [("files", 0.4), ("read", 0.4)]
+    decision, _ = decide(unsure, bundle)
+    assert decision.call is None
+    decision, _ = decide([("clock", 0.4), ("now", 0.4), '{"zone":"UTC"}'], bundle)
+    assert decision.call is not None
 
 
 def test_arguments_are_decoded_under_a_grammar() -> None:
