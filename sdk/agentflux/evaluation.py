@@ -82,6 +82,7 @@ def _stage(record: StageRecord) -> dict[str, Any]:
         "adapter",
         "choice",
         "probability",
+        "alternatives",
         "ms",
         "prefill_tokens",
         "reused_tokens",

@@ -58,10 +58,15 @@ class Sampling:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Choosing:
-    """Score the candidates as continuations of the segments, each ended by the end token."""
+    """Score the candidates as continuations of the segments, each ended by the end token.
+
+    doubted: where this candidate is the best one, the likeliest other stands first among the
+    alternatives, at the price of searching on.
+    """
 
     segments: Sequence[Segment]
     candidates: Sequence[str]
+    doubted: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

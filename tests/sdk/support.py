@@ -13,7 +13,7 @@ from agentflux.contracts.bundle import (
     RuntimeSettings,
 )
 from agentflux.contracts.prompts import Boundary, ChatFormat, Subtask
-from agentflux.engines.scripted import ScriptedEngine
+from agentflux.engines.scripted import Entry, ScriptedEngine
 from agentflux.hosts.scripted import Answer
 from agentflux.orchestration.stages import Stages
 from agentflux.session import Agent
@@ -39,8 +39,7 @@ def adapter(
     tool_set: str | None = None,
     *,
     boundary: Boundary = "request",
-    min_probability: float = 0.0,
-    min_support: float = 0.0,
+    **calibration: float,
 ) -> AdapterEntry:
     """An adapter entry whose file is the manifest's only adapter file."""
     return AdapterEntry(
@@ -51,7 +50,7 @@ def adapter(
         rank=4,
         file="adapters/a.onnx_adapter",
         weights_sha256=ZERO_HASH,
-        calibration=Calibration(min_probability=min_probability, min_support=min_support),
+        calibration=Calibration(**calibration),
     )
 
 
@@ -86,7 +85,7 @@ def manifest(adapters: Iterable[AdapterEntry] = ()) -> Manifest:
 
 
 def scripted_stages(
-    script: Iterable[str | tuple[str, float]],
+    script: Iterable[Entry],
     *,
     bundle: Manifest | None = None,
     catalog: Mapping[str, tuple[ToolSpec, ...]] = CATALOG,
@@ -97,7 +96,7 @@ def scripted_stages(
 
 
 def scripted_agent(
-    script: Iterable[str | tuple[str, float]],
+    script: Iterable[Entry],
     answers: Mapping[str, Answer],
     *,
     catalog: Mapping[str, tuple[ToolSpec, ...]] = CATALOG,

@@ -287,6 +287,25 @@ def score(
 
 
 @app.command()
+def calibrate(
+    cases: Annotated[Path, typer.Option(help="Cases of the dev split, with gold calls.")],
+    predictions: Annotated[Path, typer.Option(help="What `afx eval` wrote for them.")],
+    adapters: Annotated[Path, typer.Option(help="Folder of the adapters whose cards change.")],
+) -> None:
+    """Find how probable `none` must be before the router or a selector abstains.
+
+    Build the bundle again afterwards: the thresholds travel in its manifest.
+    """
+    from afx_train.calibrate import calibrate as find
+
+    for subtask, found in find(cases, predictions, adapters).items():
+        print(
+            f"{subtask}: none from {found.min_none:.2f} on; {found.right} of {found.doubts} "
+            f"doubts decided right (always none: {found.right_before})"
+        )
+
+
+@app.command()
 def evaluate(
     recipe: RecipePath,
     out: Annotated[Path, typer.Option(help="Folder of the adapters.")] = Path("adapters"),

@@ -18,6 +18,8 @@ from agentflux.contracts.cards import AdapterCard, write_card
 WEIGHTS = "adapter_model.safetensors"
 LOG = "training_log.json"
 _LOG_POINTS = 400
+_NAMES = ("route", "select")
+_MIN_NONE = 0.5  # until `afx-train calibrate` finds a better one
 _PACKAGES = ("torch", "transformers", "peft")
 
 
@@ -62,7 +64,7 @@ def _card(task: Task, history: History, base: str) -> AdapterCard:
         base_model=task.recipe.base_model,
         base_weights_sha256=base,
         catalog=task.catalog(),
-        calibration=Calibration(),
+        calibration=Calibration(min_none=_MIN_NONE if task.plan.subtask in _NAMES else 0.0),
         training={
             "job_sha256": history.job,
             "data_sha256": task.corpus.sha256,

@@ -87,11 +87,14 @@ class RuntimeSettings(_Model):
 class Calibration(_Model):
     """Under which probabilities what an adapter computed is refused, found on development data.
 
-    min_probability: of a choice (`afx-train evaluate --calibrate` sets it). min_support: under
-    which a copied argument counts as missing, see `agentflux.ports.Completion`. 0 refuses nothing.
+    min_probability: of a choice (`afx-train evaluate --calibrate` sets it). min_none: of `none`,
+    under which the likeliest name is taken instead (`afx-train calibrate` sets it): training shows
+    more hopeless requests than a stage meets behind the others. min_support: under which a copied
+    argument counts as missing, see `agentflux.ports.Completion`. 0 refuses nothing.
     """
 
     min_probability: float = Field(default=0.0, ge=0.0, le=1.0)
+    min_none: float = Field(default=0.0, ge=0.0, le=1.0)
     min_support: float = Field(default=0.0, ge=0.0, le=1.0)
 
 

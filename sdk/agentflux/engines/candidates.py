@@ -58,18 +58,27 @@ class Best:
     alternatives: tuple[tuple[int, float], ...]
 
 
-def best_candidate(tree: Tree, logits_at: Callable[[Path], Logits]) -> Best:
+def best_candidate(
+    tree: Tree, logits_at: Callable[[Path], Logits], *, doubted: int | None = None
+) -> Best:
     """Find the most probable candidate.
 
-    logits_at(path): the logits after the prompt and `path`.
+    logits_at(path): the logits after the prompt and `path`. doubted: where this candidate wins, the
+    search goes on to the next best one.
     """
     order = itertools.count()
     queue: list[tuple[float, int, Path]] = [(-1.0, next(order), tree.descend(()))]
+    held: tuple[int, float] | None = None
     while True:
         negative, _, path = heapq.heappop(queue)
         index = tree.leaf(path)
+        if index is not None and index == doubted and queue:
+            held, doubted = (index, -negative), None
+            continue
         if index is not None:
-            return _summed_up(tree, index, -negative, queue)
+            if held is not None:
+                heapq.heappush(queue, (negative, next(order), path))
+            return _summed_up(tree, *(held or (index, -negative)), queue)
         tokens = tree.children(path)
         for token, share in zip(tokens, _softmax(logits_at(path)[tokens]), strict=True):
             child = tree.descend((*path, token))

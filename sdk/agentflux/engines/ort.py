@@ -126,6 +126,8 @@ class OrtEngine:
             started = time.perf_counter()
             end = min(self._end_tokens)
             tree = Tree([(*self.encode(text), end) for text in request.candidates])
+            listed = list(request.candidates)
+            doubted = listed.index(request.doubted) if request.doubted in listed else None
             placed = self._place(request.segments, room=_MAX_CANDIDATE_TOKENS)
             length, decoded = len(placed.line.pairs), 0
 
@@ -139,7 +141,7 @@ class OrtEngine:
                 return placed.line.stream.logits()
 
             with self._dropped_on_fault(placed.line):
-                found = best_candidate(tree, logits_at)
+                found = best_candidate(tree, logits_at, doubted=doubted)
             return Scores(
                 best=request.candidates[found.index],
                 probability=found.probability,

@@ -15,16 +15,17 @@ from agentflux.ports import (
 )
 
 Request = Generation | Choosing
+Entry = str | tuple[str, float] | Scores
 
 
 class ScriptedEngine:
     """Answers requests from a script and records them.
 
     A `Choosing` request takes the next entry as the chosen candidate; an entry may be a pair
-    (candidate, probability). A `Generation` request takes it as the decoded text.
+    (candidate, probability) or whole scores. A `Generation` request takes it as the decoded text.
     """
 
-    def __init__(self, script: Iterable[str | tuple[str, float]]) -> None:
+    def __init__(self, script: Iterable[Entry]) -> None:
         self._script = list(script)
         self.requests: list[Request] = []
 
@@ -37,7 +38,7 @@ class ScriptedEngine:
     ) -> Completion:
         """Return the next entry of the script as text."""
         check_cancelled(cancel)
-        said, _ = self._next(request)
+        said = self._next(request).best
         text = StopText(request.stop).push(said, last=True)
         if on_text is not None:
             on_text(text)
@@ -51,19 +52,22 @@ class ScriptedEngine:
             EngineError: the scripted choice is not among the candidates.
         """
         check_cancelled(cancel)
-        best, probability = self._next(request)
-        _require(best, request.candidates)
-        return Scores(best=best, probability=probability, margin=probability, usage=Usage())
+        scores = self._next(request)
+        _require(scores.best, request.candidates)
+        return scores
 
     def close(self) -> None:
         """Do nothing."""
 
-    def _next(self, request: Request) -> tuple[str, float]:
+    def _next(self, request: Request) -> Scores:
         self.requests.append(request)
         if not self._script:
             raise EngineError("the script has no entry left for this request")
         entry = self._script.pop(0)
-        return entry if isinstance(entry, tuple) else (entry, 1.0)
+        if isinstance(entry, Scores):
+            return entry
+        best, probability = entry if isinstance(entry, tuple) else (entry, 1.0)
+        return Scores(best=best, probability=probability, margin=probability, usage=Usage())
 
 
 def _require(best: str, candidates: Sequence[str]) -> None:

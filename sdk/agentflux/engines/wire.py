@@ -36,7 +36,9 @@ def generation_in(body: Message) -> Generation:
 
 def choosing_in(body: Message) -> Choosing:
     """Read a request to score."""
-    return Choosing(segments=_segments(body), candidates=tuple(body["candidates"]))
+    return Choosing(
+        segments=_segments(body), candidates=tuple(body["candidates"]), doubted=body["doubted"]
+    )
 
 
 def completion_in(body: Message) -> Completion:

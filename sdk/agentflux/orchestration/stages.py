@@ -6,7 +6,7 @@ adapter of that subtask, the output constrained to what is valid.
 
 import json
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import jsonschema
@@ -26,6 +26,7 @@ from agentflux.ports import (
     Engine,
     Generation,
     Sampling,
+    Scores,
     Segment,
     StageRecord,
     Usage,
@@ -197,8 +198,13 @@ class Stages:
     ) -> StageRecord:
         name = adapter.name if adapter else None
         emit(StageStarted(stage=stage, adapter=name))
-        request = Choosing(segments=segments(prompt, adapter), candidates=candidates)
-        scores = self._engine.choose(request, cancel=cancel)
+        min_none = adapter.calibration.min_none if adapter else 0.0
+        request = Choosing(
+            segments=segments(prompt, adapter),
+            candidates=candidates,
+            doubted=prompts.NONE if min_none else None,
+        )
+        scores = _without_weak_none(self._engine.choose(request, cancel=cancel), min_none)
         record = StageRecord(
             stage=stage,
             adapter=name,
@@ -281,6 +287,20 @@ def _accepted(record: StageRecord, adapter: AdapterEntry | None, stop: str | Non
     if stop is not None and (record.probability or 0.0) < threshold:
         return stop
     return record.choice
+
+
+def _without_weak_none(scores: Scores, min_none: float) -> Scores:
+    """Let the runner-up win where the choice is a `none` of too small a probability."""
+    if scores.best != prompts.NONE or scores.probability >= min_none or not scores.alternatives:
+        return scores
+    (name, probability), *others = scores.alternatives
+    return replace(
+        scores,
+        best=name,
+        probability=probability,
+        margin=probability - max((p for _, p in others), default=0.0),
+        alternatives=((prompts.NONE, scores.probability), *others),
+    )
 
 
 def _candidates(names: Iterable[str], stop: str | None) -> list[str]:

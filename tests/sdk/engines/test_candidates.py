@@ -42,6 +42,22 @@ def exact(sequences: list[tuple[int, ...]], model: Model) -> list[float]:
     return found
 
 
+@pytest.mark.parametrize("seed", range(10))
+def test_a_doubted_winner_comes_with_its_exact_runner_up(seed: int) -> None:
+    rng = random.Random(seed)
+    sequences = [(*s, END) for s in rng.sample(list(itertools.product(range(1, 5), repeat=2)), 9)]
+    model = Model(seed)
+    wanted = exact(sequences, model)
+    order = sorted(range(9), key=wanted.__getitem__, reverse=True)
+    for doubted in order[:2]:
+        found = best_candidate(Tree(sequences), model, doubted=doubted)
+        assert found.index == order[0]
+        assert math.isclose(found.probability, wanted[order[0]], rel_tol=1e-4)
+    index, probability = best_candidate(Tree(sequences), model, doubted=order[0]).alternatives[0]
+    assert index == order[1]
+    assert math.isclose(probability, wanted[index], rel_tol=1e-4)
+
+
 @pytest.mark.parametrize("seed", range(40))
 def test_the_winner_and_its_probability_are_exact(seed: int) -> None:
     rng = random.Random(seed)

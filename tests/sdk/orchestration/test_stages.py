@@ -1,5 +1,6 @@
 """Each stage's request to the engine: candidates, adapters, boundary, grammar."""
 
+import pytest
 from sdk.support import (
     FILES,
     adapter,
@@ -13,7 +14,7 @@ from sdk.support import (
 from agentflux import Step, ToolCall
 from agentflux.contracts.bundle import CatalogTool
 from agentflux.contracts.prompts import Situation
-from agentflux.ports import Choosing, Generation
+from agentflux.ports import Choosing, Generation, Scores, Usage
 
 
 def decide(script, bundle=None, situation=None):  # noqa: ANN001, ANN201 - a test's shorthand
@@ -67,6 +68,23 @@ def test_a_choice_under_the_threshold_is_an_abstention() -> None:
     decision, _ = decide([("files", 0.4)], manifest([adapter("r", "route", min_probability=0.5)]))
     assert decision.call is None
     assert decision.confidence == 0.4
+
+
+@pytest.mark.parametrize(("min_none", "tool"), [(0.0, None), (0.5, None), (0.7, "read")])
+def test_a_none_that_is_not_probable_enough_gives_way_to_the_likeliest_name(
+    min_none: float, tool: str | None
+) -> None:
+    bundle = manifest([adapter("s", "select", "files", min_none=min_none)])
+    others = (("read", 0.3), ("list", 0.1))
+    doubt = Scores(best="none", probability=0.6, margin=0.3, usage=Usage(), alternatives=others)
+    decision, (_, select, *_) = decide(["files", doubt, '{"path":"a"}'], bundle)
+    assert select.doubted == ("none" if min_none else None)
+    assert (decision.call and decision.call.tool) == tool
+    if tool:
+        record = decision.stages[1]
+        assert (record.choice, record.probability) == ("read", 0.3)
+        assert record.alternatives == (("none", 0.6), ("list", 0.1))
+        assert record.margin == pytest.approx(0.2)
 
 
 def test_a_threshold_holds_for_the_adapter_that_it_was_found_for_and_for_no_other() -> None:
