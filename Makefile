@@ -5,7 +5,7 @@ READY := .venv/.ready
 DESK := samples/desk_assistant
 
 .PHONY: help setup demo bundle test bench test-optimum fuzz fuzz-service check lint types train tutorial
-.PHONY: kills bench-train load profiles clean soak long
+.PHONY: kills bench-train load profiles clean soak long calls catalogs
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -29,10 +29,17 @@ test: $(READY)  ## All tests, with the real model and the real servers
 	@$(BIN)/python tests/prepare.py >&2
 	@$(BIN)/python -m pytest
 
+calls: $(READY)  ## A warm call on one KV cache against no reuse and against transformers + PEFT
+	@$(BIN)/python tests/bench/calls.py $$($(MAKE) -s bundle)
+
+catalogs: $(READY)  ## What a larger catalog costs: make catalogs TOOLS=folder of <tool_set>.json
+	@test -n "$(TOOLS)" || { echo "make catalogs TOOLS=folder of <tool_set>.json files" >&2; exit 2; }
+	@$(BIN)/python tests/bench/catalogs.py $$($(MAKE) -s bundle) $(TOOLS)
+
 soak: $(READY)  ## 2,000 calls on one agent: memory, speed, 16 conversations at once
 	@$(BIN)/python tests/bench/soak.py $$($(MAKE) -s bundle)
 
-long: $(READY)  ## The long versions of the property, interleaving and fault tests
+long: $(READY)  ## Long property, interleaving and fault tests (AGENTFLUX_TOOLS=folder: its schemas, too)
 	@AGENTFLUX_LONG=1 $(BIN)/python -m pytest tests/sdk/contracts/test_grammar_property.py \
 		tests/export/test_interleavings.py tests/sdk/orchestration/test_faults.py
 

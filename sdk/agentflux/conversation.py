@@ -9,13 +9,14 @@ from typing import TextIO
 
 from agentflux.contracts.tools import Step, ToolCall, ToolSpec
 from agentflux.errors import AgentFluxError, Cancelled
+from agentflux.orchestration.memory import Memory
 from agentflux.ports import CancelToken
 from agentflux.report import StagePrinter
 from agentflux.session import Agent
 
 HELP = (
     "Type a request. /tools lists the tools, /held those that changed, /accept SET TOOL takes one "
-    "of them as it is now, /quit ends. Ctrl-C stops a request."
+    "of them as it is now, /forget drops what was said, /quit ends. Ctrl-C stops a request."
 )
 _YES = ("y", "yes")
 
@@ -23,8 +24,8 @@ _YES = ("y", "yes")
 class Conversation:
     """Reads requests from one stream and shows runs on others, until it ends or /quit.
 
-    Each request stands for itself; the reply to a question of the agent belongs to the request
-    that it was asked about.
+    Each request is told what was said and done before, as far as there is room; the reply to a
+    question of the agent belongs to the request that it was asked about.
     """
 
     def __init__(
@@ -33,6 +34,7 @@ class Conversation:
         """Connect it. read: prompts for a line and returns it; raises EOFError at the end."""
         self._agent, self._read, self._notes = agent, read, notes
         self._stream = stream
+        self._memory = Memory(context_tokens=agent.manifest.runtime.context_tokens)
         self._printer = StagePrinter(notes, stream=stream)
 
     def hold(self, *, context: str = "") -> None:
@@ -65,7 +67,7 @@ class Conversation:
             with _stopped_by_ctrl_c() as cancel:
                 result = self._agent.run(
                     request,
-                    context=context,
+                    context=self._memory.after(context),
                     steps=steps,
                     approve=self.approve,
                     on_event=self._printer,
@@ -80,13 +82,18 @@ class Conversation:
         self._stream.write("\n")
         self._stream.flush()
         self._printer.summary(result)
-        return (request, result.steps) if result.stopped == "needs_input" else ("", ())
+        if result.stopped == "needs_input":
+            return request, result.steps
+        self._memory.add(request, result.steps, result.answer)
+        return "", ()
 
     def _command(self, words: Sequence[str]) -> None:
         match words:
             case ["/tools"]:
                 for name, tools in self._agent.catalog.items():
                     self._note(f"  {name}: {', '.join(tool.name for tool in tools)}")
+            case ["/forget"]:
+                self._memory.forget()
             case ["/held"]:
                 for held in self._agent.held:
                     told = f"{held.tool.tool_set} {held.tool.name}"

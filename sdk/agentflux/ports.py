@@ -29,7 +29,8 @@ class Segment:
 class Generation:
     """Decode text after the segments, under the last segment's adapter.
 
-    grammar: an llguidance grammar that the text must match; None for free text.
+    grammar: an llguidance grammar that the text must match; None for free text. keep_grammar: many
+    requests use it (a tool's own), so an engine should keep it compiled.
     temperature: 0 is greedy. seed: only read when temperature is above 0.
     top_p: sample only among the likeliest tokens that hold this share. stop: texts that end the
     decoding and are not part of its result.
@@ -40,6 +41,7 @@ class Generation:
     segments: Sequence[Segment]
     max_tokens: int
     grammar: str | None = None
+    keep_grammar: bool = False
     temperature: float = 0.0
     top_p: float = 1.0
     seed: int = 0

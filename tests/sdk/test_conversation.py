@@ -6,10 +6,11 @@ import signal
 from collections.abc import Iterable, Iterator, Mapping
 
 import pytest
-from sdk.support import CATALOG, FILES, scripted_agent
+from sdk.support import CATALOG, FILES, manifest, scripted_agent
 
-from agentflux import ScriptedHost, ToolSpec
+from agentflux import Agent, ScriptedHost, ToolSpec
 from agentflux.conversation import Conversation
+from agentflux.engines.scripted import ScriptedEngine
 from agentflux.hosts.scripted import Answer
 
 WRITE = ToolSpec(
@@ -43,6 +44,24 @@ def test_a_request_shows_its_stages_and_its_answer() -> None:
     assert "files.read" in notes
     assert answer == "It says hi.\n"
     assert len(host.calls) == 1
+
+
+def test_a_request_is_told_what_was_said_before_until_it_is_forgotten() -> None:
+    engine = ScriptedEngine(["none", "Hello Ana.", "none", "Ana.", "none", "Who?"])
+    agent = Agent(engine, manifest(), ScriptedHost({}, tools=FILES + CATALOG["clock"]))
+    lines = iter(["I am Ana", "who am I?", "/forget", "who am I?"])
+
+    def read(prompt: str) -> str:
+        line = next(lines, None)
+        if line is None:
+            raise EOFError
+        return line
+
+    Conversation(agent, read, io.StringIO(), io.StringIO()).hold(context="Time zone: UTC")
+    routes = [[s.text for s in request.segments] for request in engine.requests[::2]]
+    assert "Earlier" not in "".join(routes[0])
+    assert "User: I am Ana\nAssistant: Hello Ana." in "".join(routes[1])
+    assert routes[2] == [*routes[0][:2], *routes[1][2:]], "static and context as at first"
 
 
 def test_a_call_that_writes_is_shown_and_asked_for() -> None:

@@ -1,10 +1,16 @@
-"""A server that answers too much: a flood of notices, megabytes, text that poses as orders."""
+"""A server that answers too much, too late, in broken JSON, or with text that poses as orders."""
 # ruff: noqa: TID253
 
+import json
+import os
+
+import anyio
 from mcp.server.mcpserver import Context, MCPServer
 from mcp.types import ToolAnnotations
 
 server = MCPServer("rude")
+# The library keeps what a tool prints from the wire; this goes around it.
+WIRE = os.dup(1)
 READS = ToolAnnotations(read_only_hint=True)
 
 
@@ -20,6 +26,29 @@ async def flood(ctx: Context, count: int) -> str:
 def huge(megabytes: int) -> str:
     """Answer with this much text."""
     return "0123456789abcdef" * (megabytes * 65536)
+
+
+@server.tool(annotations=READS)
+async def slow(seconds: float) -> str:
+    """Answer late."""
+    await anyio.sleep(seconds)
+    return "at last"
+
+
+@server.tool(annotations=READS)
+def garbage() -> str:
+    """Write what is no JSON, and half a message, before the answer."""
+    os.write(WIRE, b'}{ not json\n{"jsonrpc": "2.0", "id":\n')
+    return "after the garbage"
+
+
+@server.tool(annotations=READS)
+def misanswer(ctx: Context) -> str:
+    """Answer with a message whose result is none."""
+    number = int(ctx.request_id)
+    answer = {"jsonrpc": "2.0", "id": number, "result": {"content": "not a list"}}
+    os.write(WIRE, json.dumps(answer).encode() + b"\n")
+    return "too late"
 
 
 @server.tool(annotations=READS)

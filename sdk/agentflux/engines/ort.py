@@ -108,7 +108,7 @@ class OrtEngine:
         with self._turns.take(cancel):
             started = time.perf_counter()
             placed = self._place(request.segments, room=request.max_tokens)
-            with self._dropped_on_fault(placed.line):
+            with self._dropped_on_fault(lambda: placed.line):
                 decoder = _Decoder(self, placed.line, request, on_text, cancel)
                 finish = decoder.run()
             usage = _usage(placed, started, len(decoder.tokens), decoder.forced)
@@ -129,18 +129,17 @@ class OrtEngine:
             listed = list(request.candidates)
             doubted = listed.index(request.doubted) if request.doubted in listed else None
             placed = self._place(request.segments, room=_MAX_CANDIDATE_TOKENS)
-            length, decoded = len(placed.line.pairs), 0
+            line, length, decoded = placed.line, len(placed.line.pairs), 0
 
             def logits_at(path: TokenPath) -> Logits:
-                nonlocal decoded
+                nonlocal line, decoded
                 check_cancelled(cancel)
                 if path:
-                    placed.line.rewind(length)
-                    placed.line.decode(path)
+                    line = self.pool.branch(line, length, path)
                     decoded += len(path)
-                return placed.line.stream.logits()
+                return line.stream.logits()
 
-            with self._dropped_on_fault(placed.line):
+            with self._dropped_on_fault(lambda: line):
                 found = best_candidate(tree, logits_at, doubted=doubted)
             return Scores(
                 best=request.candidates[found.index],
@@ -173,9 +172,13 @@ class OrtEngine:
         """Return a decoder of single tokens that holds back incomplete characters."""
         return self._tokenizer.create_stream()
 
-    def matcher(self, grammar: str) -> llguidance.LLMatcher:
-        """Start matching a grammar over this bundle's tokens. A tool's grammar is compiled once."""
-        return self._compiled(grammar).deep_copy()
+    def matcher(self, grammar: str, *, keep: bool) -> llguidance.LLMatcher:
+        """Start matching a grammar over this bundle's tokens; one to keep is compiled once.
+
+        Kept are tools' grammars (3 KiB each). One whose strings are spans of a request's own texts
+        takes 700 KiB and is never asked for again (`tests/bench/grammars.py`).
+        """
+        return self._compiled(grammar).deep_copy() if keep else self._compile(grammar)
 
     def _compile(self, grammar: str) -> llguidance.LLMatcher:
         with _native("cannot read tokenizer.json"):
@@ -245,14 +248,14 @@ class OrtEngine:
         return self._models[graph]
 
     @contextmanager
-    def _dropped_on_fault(self, line: Line) -> Generator[None]:
+    def _dropped_on_fault(self, line: Callable[[], Line]) -> Generator[None]:
         """Forget a line whose native state is unknown: after an error, or Ctrl-C amid a pass."""
         try:
             yield
         except Cancelled:
             raise
         except BaseException:
-            self.pool.drop(line)
+            self.pool.drop(line())
             raise
 
 
@@ -294,7 +297,9 @@ class _Decoder:
     ) -> None:
         self._engine, self._line, self._request = engine, line, request
         self._on_text, self._cancel = on_text, cancel
-        self._matcher = engine.matcher(request.grammar) if request.grammar else None
+        self._matcher = None
+        if request.grammar:
+            self._matcher = engine.matcher(request.grammar, keep=request.keep_grammar)
         self._random = np.random.default_rng(request.seed)
         self._stream = engine.stream_decoder()
         self._stops = StopText(request.stop)

@@ -6,6 +6,7 @@ line is rewound. So KV computed under one adapter is never read as another's, an
 tokens: it cannot change a result.
 """
 
+import logging
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -16,7 +17,9 @@ import numpy as np
 import numpy.typing as npt
 
 from agentflux.contracts.switching import MAX_SWITCHES
-from agentflux.errors import ContextOverflow
+from agentflux.errors import ContextOverflow, EngineError
+
+_log = logging.getLogger("agentflux.engine")
 
 Logits = npt.NDArray[np.float32]
 Pair = tuple[int, str]
@@ -134,7 +137,7 @@ class PrefixPool:
         self._budget_bytes = budget_bytes
         self._max_lines = max_lines or sys.maxsize
         self._max_switches = max_switches
-        self._can_rewind = can_rewind
+        self.can_rewind = can_rewind
         self._lines: list[Line] = []
 
     @property
@@ -163,7 +166,8 @@ class PrefixPool:
         reused = _whole_batch(pairs, min(line.shared(pairs), len(pairs) - 1))
         before = line.switches
         try:
-            line.rewind(reused)
+            if not self._rewound(line, reused):
+                return self.place(pairs, kept=kept, room=room, graph=graph)
             line.extend(pairs[reused:])
         except BaseException:
             self.drop(line)
@@ -176,6 +180,17 @@ class PrefixPool:
             reused=reused,
             switches=line.switches - before,
         )
+
+    def branch(self, line: Line, length: int, tokens: Sequence[int]) -> Line:
+        """Return a line that holds the first `length` pairs of this one and then decoded tokens.
+
+        That is the same line, or where the model cannot rewind one that computes them again.
+        """
+        if not self._rewound(line, length):
+            start, room = line.pairs[:length], len(tokens)
+            line = self.place(start, kept=line.kept, room=room, graph=line.graph).line
+        line.decode(tokens)
+        return line
 
     def drop(self, line: Line) -> None:
         """Forget a line, as after a fault of its stream."""
@@ -195,11 +210,26 @@ class PrefixPool:
                 continue
             if line.graph != graph:
                 continue
-            shared = line.shared(pairs)
-            whole = self._can_rewind or shared == len(line.pairs) < len(pairs)
+            shared, whole = line.shared(pairs), True
+            if not self.can_rewind:
+                whole = _whole_batch(pairs, min(shared, len(pairs) - 1)) == len(line.pairs)
             if whole and line.stream.capacity >= needed and shared >= max(line.kept, longest, 1):
                 best, longest = line, shared
         return best
+
+    def _rewound(self, line: Line, length: int) -> bool:
+        """Rewind; False, and the line is forgotten, where the model cannot. That is tried once."""
+        if length >= len(line.pairs):
+            return True
+        if self.can_rewind:
+            try:
+                line.rewind(length)
+            except EngineError as error:
+                _log.warning("the model cannot rewind its cache, so little is reused: %s", error)
+                self.can_rewind = False
+        if not self.can_rewind:
+            self.drop(line)
+        return self.can_rewind
 
     def _new(self, needed: int, graph: str) -> Line:
         steps = -(-(needed + HEADROOM) // CAPACITY_STEP)

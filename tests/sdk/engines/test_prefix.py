@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from agentflux.engines.prefix import CAPACITY_STEP, Logits, Pair, PrefixPool
-from agentflux.errors import ContextOverflow
+from agentflux.errors import ContextOverflow, EngineError
 
 
 class HashStream:
@@ -146,6 +146,25 @@ def test_a_model_that_cannot_rewind_still_extends_its_cache() -> None:
     cache.place(pairs("grow"), kept=0, room=8)
     assert cache.place(pairs("growth"), kept=0, room=8).reused == 4
     assert cache.place(pairs("grown"), kept=0, room=8).reused == 0
+
+
+class ForwardStream(HashStream):
+    """The stream of a model with a recurrent state: it only goes on."""
+
+    def rewind(self, length: int) -> None:
+        raise EngineError("the cache cannot be rewound")
+
+
+def test_a_model_that_turns_out_unable_to_rewind_is_served_without() -> None:
+    cache = PrefixPool(ForwardStream, context_tokens=4096, bytes_per_token=1, budget_bytes=10_000)
+    cache.place(pairs("static one"), kept=7, room=8)
+    placed = cache.place(pairs("static two"), kept=7, room=8)
+    assert (placed.reused, cache.can_rewind) == (0, False)
+    assert placed.line.stream.cache == pairs("static two")  # type: ignore[attr-defined]
+    line = cache.branch(placed.line, 10, [7])
+    other = cache.branch(line, 10, [8, 9])
+    assert other.pairs == [*pairs("static two"), (8, "base"), (9, "base")]
+    assert other.stream.cache == other.pairs  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("seed", range(8))

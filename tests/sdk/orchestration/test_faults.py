@@ -43,6 +43,29 @@ def test_a_flood_of_notices_does_not_drown_the_answer(rude: McpHost) -> None:
     assert [s.observation for s in result.steps] == ["after the flood"]
 
 
+def test_broken_json_amid_a_call_does_not_lose_its_answer(rude: McpHost) -> None:
+    result, _ = run_on(rude, ["garbage", "finish", "ok"])
+    assert [s.observation for s in result.steps] == ["after the garbage"]
+
+
+def test_an_answer_against_the_protocol_is_a_failed_call_and_the_run_goes_on(rude: McpHost) -> None:
+    script = ["misanswer", "slow", '{"seconds":0.2}', "finish", "ok"]
+    result, _ = run_on(rude, script)
+    first, second = result.steps
+    assert first.is_error
+    assert "breaks its contract" in first.observation
+    assert (second.observation, result.stopped) == ("at last", "answered")
+
+
+def test_a_slow_answer_costs_the_tool_budget_and_the_run_goes_on(tmp_path: Path) -> None:
+    entry = {"command": sys.executable, "args": [str(SERVERS / "rude.py")]}
+    with McpHost.from_config({"mcpServers": {"rude": entry}}) as host:
+        script = ["slow", '{"seconds":60}', "slow", '{"seconds":0.1}', "finish", "ok"]
+        result, _ = run_on(host, script, budget=Budget(tool_seconds=1.0))
+    assert "no answer within" in result.steps[0].observation
+    assert [s.observation for s in result.steps[1:]] == ["at last"]
+
+
 def test_megabytes_are_kept_and_shown_in_part(rude: McpHost) -> None:
     size = 50 if os.environ.get("AGENTFLUX_LONG") else 2
     script = ["huge", f'{{"megabytes":{size}}}', "finish", "ok"]

@@ -120,13 +120,15 @@ def test_parameters_that_training_only_copied_are_held_to_spans_of_the_texts() -
     tool = next(t for t in FILES if t.name == "read")
     seen = CatalogTool(tool_set="files", name="read", sha256=tool.sha256, copied=("path",))
     other = seen.model_copy(update={"sha256": "0" * 64})
-    grammars = []
+    grammars, kept = [], []
     for known in (seen, other):
         bundle = manifest().model_copy(update={"catalog": (known,)})
         _, requests = decide(["files", "read", '{"path":"a"}'], bundle)
         grammars.append(requests[2].grammar)
+        kept.append(requests[2].keep_grammar)
     assert "substring_chunks" in grammars[0]
     assert "substring_chunks" not in grammars[1]
+    assert kept == [False, True], "only a tool's own grammar is worth keeping"
 
 
 def test_a_schema_that_no_grammar_expresses_is_a_problem_and_not_a_crash() -> None:

@@ -1,0 +1,53 @@
+"""A conversation's memory: bounded, latest first to stay, and nothing before the first exchange."""
+
+from agentflux import Step, ToolCall
+from agentflux.orchestration.memory import Memory
+
+READ = Step(
+    call=ToolCall(tool_set="files", tool="read", arguments={"path": "a.txt"}), observation="hi"
+)
+
+
+def test_a_first_request_has_the_context_that_it_was_given() -> None:
+    assert Memory(context_tokens=4096).after("Workspace root: /srv") == "Workspace root: /srv"
+
+
+def test_an_exchange_is_told_with_its_calls_but_not_those_that_failed() -> None:
+    memory = Memory(context_tokens=4096)
+    failed = Step(call=ToolCall(tool_set="files", tool="list"), observation="no", is_error=True)
+    memory.add("what is in\na.txt?", [failed, READ], "It says hi.")
+    assert memory.after("Workspace root: /srv").splitlines() == [
+        "Workspace root: /srv",
+        "Earlier in this conversation:",
+        "User: what is in a.txt?",
+        'Called: files read {"path": "a.txt"}',
+        "Assistant: It says hi.",
+    ]
+
+
+def test_the_oldest_exchanges_make_room_and_the_latest_stays() -> None:
+    memory = Memory(context_tokens=2048)
+    for number in range(40):
+        memory.add(f"question {number}", (), f"answer {number} " + "word " * 20)
+        assert len(memory.after("")) <= 2048 // 8 * 3 + 100
+    told = memory.after("")
+    assert "answer 39" in told
+    assert "answer 3 " not in told
+
+
+def test_most_requests_only_append_to_what_the_model_has_read() -> None:
+    memory = Memory(context_tokens=2048)
+    appended, before = 0, ""
+    for number in range(40):
+        memory.add(f"question {number}", (), f"answer {number}")
+        appended += memory.after("").startswith(before)
+        before = memory.after("")
+    assert appended >= 35
+
+
+def test_one_endless_exchange_is_cut() -> None:
+    memory = Memory(context_tokens=2048)
+    memory.add("why? " * 5000, (), "because")
+    assert len(memory.after("")) < 2048 // 8 * 3
+    memory.forget()
+    assert memory.after("") == ""
