@@ -3,9 +3,10 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 DESK := samples/desk_assistant
+BENCH_RECIPE ?= $(DESK)/recipe.toml
 
 .PHONY: help setup demo bundle test bench test-optimum fuzz fuzz-service check lint types train tutorial
-.PHONY: kills bench-train load profiles clean soak long calls catalogs
+.PHONY: kills bench-train evidence-quick load profiles clean soak long calls catalogs
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -68,9 +69,20 @@ check: lint types test  ## The whole gate: format, lint, imports, types, tests
 kills: $(READY)  ## Kill a training job at 20 random moments, compare the weights
 	@AFX_KILLS=20 $(BIN)/python -m pytest -q tests/train/test_resume.py
 
-bench-train: $(READY)  ## Prefix-cached against plain training (after `make train` has built the data)
+bench-train: $(READY)  ## Prefix-cached against plain training: speed, gradients, memory (after `make train`'s data)
+	@$(BIN)/python tests/bench/train_prefix.py $(BENCH_RECIPE) --only args.time --batches 8 \
+	  --plain-batches 2 --out docs/benchmarks/train-args-time.json
+	@$(BIN)/python tests/bench/train_prefix.py $(BENCH_RECIPE) --only select.filesystem --plain-rows 2 \
+	  --out docs/benchmarks/train-select-filesystem.json
+	@$(BIN)/python tests/bench/train_prefix.py $(BENCH_RECIPE) --only route --peak-examples 120 \
+	  --out docs/benchmarks/train-route.json
+
+train: $(READY)  ## Prefix-cached against plain training (after `make train` has built the data)
 	@for adapter in route select.filesystem args.filesystem; do \
 	  $(BIN)/python tests/bench/train_prefix.py $(DESK)/recipe.toml --only $$adapter || exit 1; done
+
+evidence-quick: $(READY)  ## One cell of the evidence: base, joint, matched, decoupled on int4 (15 minutes)
+	@$(BIN)/python tests/bench/evidence.py
 
 train: $(READY)  ## Train the sample's adapters again (about an hour on two cores)
 	@$(BIN)/python $(DESK)/train.py

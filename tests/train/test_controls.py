@@ -1,12 +1,14 @@
 """Joint, matched and whole-prompt controls, granularity, and what a device makes of them."""
 
+import json
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
 from train.tiny import RECIPE, write_data
 
-from afx_train.ablation import RESULT, ablate
+from afx_train.ablation import RESULT, ROW, ablate
 from afx_train.codec import Codec
 from afx_train.controls import load_recipe
 from afx_train.corpus import Corpus
@@ -45,19 +47,42 @@ def test_the_matched_joint_adapter_has_the_parameters_of_the_decoupled_ones(
     assert lora.alpha / lora.rank == recipe.lora.alpha / recipe.lora.rank
 
 
-def test_an_ablation_trains_and_marks_each_row(
+def test_an_ablation_gives_every_row_the_same_examples_and_marks_it_once(
     workspace: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    path = _recipe(workspace, tmp_path, RECIPE.replace("epochs = 3", "epochs = 1"))
-    how = Running(workers=1, threads=1)
-    ablate(path, tmp_path / "out", ["base", "joint"], how, Marking(split="dev", limit=6))
+    selector = RECIPE.index('[[adapters]]\nname = "select.files"')
+    text = RECIPE[:selector] + RECIPE[RECIPE.rindex("[[adapters]]") :]
+    text = text.replace("epochs = 3", "epochs = 1").replace("easy_loss = 0.5", "easy_loss = 0.0")
+    path = _recipe(workspace, tmp_path, text + "\n[examples]\nmax_examples = 7\n")
+    out, how, wanted = tmp_path / "out", Running(threads=1), Marking(split="dev", limit=6)
+    ablate(path, out, ["base", "joint", "decoupled"], how, wanted)
     printed = capsys.readouterr().out
-    assert all(row in printed for row in ("base", "joint", "own stages"))
-    assert (tmp_path / "out" / RESULT).is_file()
-    card = read_card(tmp_path / "out" / "joint" / "joint")
+    assert all(row in printed for row in ("base", "joint", "decoupled", "route/route"))
+    card = read_card(out / "joint" / "joint")
     assert card is not None
     assert card.subtask == "joint"
     assert {"dev_exact", "dev_exact_route", "dev_exact_arguments"} <= set(card.scores)
+    rows = {row["name"]: row for row in json.loads((out / RESULT).read_text())["rows"]}
+    assert rows["joint"]["examples"] == rows["decoupled"]["examples"] == 2 * 7
+    assert abs(rows["joint"]["steps"] - rows["decoupled"]["steps"]) <= 2
+    marked = (out / "joint" / ROW).stat().st_mtime_ns
+    shutil.rmtree(out / "joint" / "joint")
+    ablate(path, out, ["joint"], how, wanted)
+    assert (out / "joint" / ROW).stat().st_mtime_ns == marked
+    assert not (out / "joint" / "joint").exists()
+    assert json.loads((out / RESULT).read_text())["rows"] == [rows["joint"]]
+
+
+def test_adapters_without_a_common_call_are_marked_on_their_own(
+    workspace: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first = RECIPE.index("[[adapters]]", RECIPE.index("[[adapters]]") + 1)
+    path = _recipe(workspace, tmp_path, RECIPE[:first].replace("epochs = 3", "epochs = 1"))
+    ablate(path, tmp_path / "out", ["base"], Running(), Marking(split="dev", limit=6))
+    (row,) = json.loads((tmp_path / "out" / RESULT).read_text())["rows"]
+    assert row["calls"] is None
+    assert row["accuracy"]["route/route"]["count"] > 0
+    assert "route/route" in capsys.readouterr().out
 
 
 def test_ordinary_lora_acts_on_the_whole_prompt_and_says_so(

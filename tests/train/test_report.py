@@ -4,15 +4,14 @@ import json
 import re
 from html.parser import HTMLParser
 from pathlib import Path
-from random import Random
 
 import pytest
 
 from afx_train.data.check import check, picture
-from afx_train.evaluate import AdapterReport, Verdict, some_trajectories, swaps, threshold
+from afx_train.evaluate import AdapterReport, Verdict, some_trajectories, swaps
 from afx_train.examples import Example
 from afx_train.report import predictions_page, reliability
-from afx_train.score import read_marks, share
+from afx_train.score import read_marks, share, summary
 from afx_train.trajectory import Trajectory, TrajectoryStep
 from agentflux.contracts.prompts import Subtask
 
@@ -78,27 +77,6 @@ def test_swaps_replace_stages_by_the_truth() -> None:
     assert swaps([arguments], single_set=False) is None
 
 
-def test_the_threshold_is_the_best_of_all_thresholds() -> None:
-    rng = Random(4)
-    for _ in range(30):
-        verdicts = [
-            _verdict(
-                "m/0",
-                "select",
-                rng.choice(["none", "a"]),
-                rng.choice(["none", "a"]),
-                probability=rng.choice([0.2, 0.4, 0.6, 0.8]),
-            )
-            for _ in range(12)
-        ]
-
-        def right(at: float, of: list[Verdict] = verdicts) -> int:
-            return sum(v.right if v.probability >= at else v.example.label == "none" for v in of)
-
-        found = threshold(verdicts)
-        assert right(found) == max(right(at) for at in (0.0, 0.2, 0.4, 0.6, 0.8))
-
-
 def test_a_limit_takes_the_same_trajectories_whatever_their_order() -> None:
     ids = [f"t{number}" for number in range(9)]
     some = some_trajectories(ids, 4)
@@ -132,7 +110,8 @@ def test_the_page_stands_alone_and_shows_what_was_confused(tmp_path: Path) -> No
     ):
         text = "".join(json.dumps(item) + "\n" for item in items)
         (tmp_path / name).write_text(text, encoding="utf-8")
-    page = predictions_page(read_marks(tmp_path / "cases", tmp_path / "predictions"))
+    marked = read_marks(tmp_path / "cases", tmp_path / "predictions")
+    page = predictions_page(summary(marked), marked)
     _well_formed(page)
     assert "<script" not in page
     assert "http" not in page.replace("http-equiv", "")

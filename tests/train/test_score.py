@@ -8,7 +8,15 @@ import pytest
 
 from afx_train.cases import write_cases
 from afx_train.errors import DataError
-from afx_train.score import as_json_text, as_text, same, score_files, share
+from afx_train.score import (
+    as_json_text,
+    as_text,
+    read_marks,
+    same,
+    score_files,
+    share,
+    summary,
+)
 
 
 def test_cases_hold_the_contracts_keys_and_the_gold_call(workspace: Path, tmp_path: Path) -> None:
@@ -58,6 +66,21 @@ def test_marks_count_sets_tools_calls_and_abstentions(tmp_path: Path) -> None:
     assert [m.got for m in report.misses][-1] == "error: boom"
     assert "5 of 5" in as_text(report, errors=9)
     assert json.loads(as_json_text(report))["call"]["right"] == 3
+    assert report.novelty == {}
+
+
+def test_unseen_tools_and_servers_are_marked_apart(tmp_path: Path) -> None:
+    read = {"tool_set": "files", "tool": "read", "arguments": {"path": "a"}}
+    move, now = read | {"tool": "move"}, read | {"tool_set": "clock", "tool": "now"}
+    gold, got = [read, read, move, now, now, _none()], [read, _none(), move, now, read, _none()]
+    marked = read_marks(*_files(tmp_path, gold, got))
+    report = summary(marked, seen={("files", "read"), ("files", "list")})
+    assert {kind: (s["call"].right, s["call"].count) for kind, s in report.novelty.items()} == {
+        "phrasing": (1, 2),
+        "tool": (1, 1),
+        "server": (1, 2),
+    }
+    assert "unseen server: call        50.0%" in as_text(report, errors=0)
 
 
 def test_the_interval_holds_the_share_and_narrows_with_the_count() -> None:

@@ -1,23 +1,25 @@
 """Training end to end on the tiny model."""
 
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
-from peft import PeftModel
+from peft import PeftModel, get_peft_model_state_dict
 from transformers import AutoModelForCausalLM
 
 from afx_train.batching import Batch
 from afx_train.codec import Codec
 from afx_train.corpus import Corpus
 from afx_train.errors import TrainingDiverged
-from afx_train.evaluate import evaluate_adapter, threshold
+from afx_train.evaluate import decisions, evaluate_adapter
 from afx_train.job import run_job
 from afx_train.loop import Progress, fresh_weights, learning_rate, token_losses, train
 from afx_train.marks import Marker, Marking
 from afx_train.model import AdaptedModel, load_model
-from afx_train.outputs import read_weights
+from afx_train.outputs import base_licence, read_weights
 from afx_train.recipe import Recipe, Training
+from afx_train.refusals import best_threshold
 from afx_train.scoring import score_targets
 from afx_train.task import Task, make_task
 from agentflux.contracts.cards import read_card
@@ -80,6 +82,36 @@ def test_training_lowers_the_loss_and_keeps_the_best_epoch(
     assert history.losses == sorted(history.losses, reverse=True)
     assert history.losses[-1] < 0.8 * history.losses[0]
     assert history.dev[history.best] == max(history.dev)
+
+
+def test_accumulated_batches_make_one_step_of_all_their_targets(
+    workspace: Path, recipe: Recipe, corpus: Corpus, codec: Codec, tmp_path: Path
+) -> None:
+    task = _with_training(recipe, corpus, codec, accumulate=99, epochs=1, easy_loss=0.0)
+    model, other = _fresh(workspace, task), _fresh(workspace, task)
+    batches, training = task.batches(0), task.settings.training
+    assert len(batches) > 1
+    weights, history = train(task, model, tmp_path, job="j", resume=False, report=_quiet)
+    assert history.step == 1
+    optimizer = torch.optim.AdamW(
+        other.trained, lr=learning_rate(training, 0.0), weight_decay=0.0, betas=(0.9, 0.98)
+    )
+    count = sum(len(batch.targets) for batch in batches)
+    for batch in batches:
+        (token_losses(other, batch).sum() / count).backward()
+    torch.nn.utils.clip_grad_norm_(other.trained, training.clip)
+    optimizer.step()
+    expected = get_peft_model_state_dict(other.peft)
+    assert all(torch.equal(weights[name], expected[name]) for name in expected)
+
+
+def test_training_stops_after_epochs_that_were_no_better(
+    workspace: Path, recipe: Recipe, corpus: Corpus, codec: Codec, tmp_path: Path
+) -> None:
+    task = _with_training(recipe, corpus, codec, patience=2, epochs=9, learning_rate=1e-12)
+    model = _fresh(workspace, task)
+    _, history = train(task, model, tmp_path, job="j", resume=False, report=_quiet)
+    assert (history.epoch, history.best) == (3, 0)
 
 
 def test_a_diverging_run_ends_with_the_step(workspace: Path, task: Task, tmp_path: Path) -> None:
@@ -146,6 +178,27 @@ def test_a_finished_adapter_loads_in_plain_peft_and_is_not_trained_twice(
     assert str(workspace) not in (out / "args.files" / "adapter_config.json").read_text()
 
 
+def test_a_model_card_states_data_job_scores_and_licence(workspace: Path, tmp_path: Path) -> None:
+    base = tmp_path / "base"
+    shutil.copytree(workspace / "base", base)
+    (base / "afx_source.json").write_text('{"id": "tiny", "licence": "Apache-2.0"}')
+    path = tmp_path / "recipe.toml"
+    text = (workspace / "recipe.toml").read_text(encoding="utf-8")
+    path.write_text(
+        text.replace('"data"', f'"{workspace}/data"').replace("epochs = 3", "epochs = 1")
+    )
+    card = run_job(path, "args.files", tmp_path, resume=False, report=_quiet).card
+    page = (tmp_path / "args.files" / "README.md").read_text(encoding="utf-8")
+    assert page.startswith("---\nlibrary_name: peft\nlicense: apache-2.0\n")
+    for fact in (card.training["data_sha256"], card.training["job_sha256"], "| epoch |"):
+        assert fact in page
+    assert int(card.training["steps"]) > 0
+    assert base_licence(workspace / "base") == "unknown"
+    (base / "afx_source.json").unlink()
+    (base / "README.md").write_text("---\nlanguage: en\nlicense: mit\n---\n", encoding="utf-8")
+    assert base_licence(base) == "mit"
+
+
 def test_evaluation_gives_the_probability_that_teacher_forcing_gives(
     task: Task, model: AdaptedModel
 ) -> None:
@@ -177,12 +230,12 @@ def test_marking_writes_the_score_and_the_threshold_into_the_card(
 ) -> None:
     path = workspace / "recipe.toml"
     run_job(path, "select.files", tmp_path, resume=False, report=_quiet)
-    wanted = Marking(split="dev", calibrate=True)
+    wanted = Marking(split="dev", calibrate="right")
     (report,) = Marker(path, wanted).adapters(tmp_path, ["select.files"])
     card = read_card(tmp_path / "select.files")
     assert card is not None
     assert card.scores["dev_exact"] == round(report.accuracy.value, 4)
-    assert card.calibration.min_probability == threshold(report.verdicts)
+    assert card.calibration.min_probability == best_threshold(decisions(report.verdicts)).threshold
 
 
 def test_the_learning_rate_rises_then_falls() -> None:
@@ -191,6 +244,13 @@ def test_the_learning_rate_rises_then_falls() -> None:
     assert rates[0] == pytest.approx(0.05)
     assert max(rates) == rates[2] == pytest.approx(1.0)
     assert rates[2:] == sorted(rates[2:], reverse=True)
+
+
+def _with_training(recipe: Recipe, corpus: Corpus, codec: Codec, **changed: object) -> Task:
+    """The router's task with other training settings."""
+    training = Training.model_validate(recipe.training.model_dump() | changed)
+    other = recipe.model_copy(update={"training": training})
+    return make_task(other, other.adapters[0], corpus, codec)
 
 
 def _fresh(workspace: Path, task: Task) -> AdaptedModel:

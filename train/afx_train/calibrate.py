@@ -44,7 +44,7 @@ def calibrate(cases: Path, predictions: Path, adapters: Path) -> dict[Subtask, F
         ConfigError: a card is not valid.
     """
     marked = read_marks(cases, predictions)
-    found = {
+    found: dict[Subtask, Found] = {
         subtask: best_threshold(doubts)
         for subtask in _GOLD
         if (doubts := list(_doubts(marked, subtask)))

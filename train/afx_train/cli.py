@@ -10,6 +10,8 @@ from agentflux.errors import AgentFluxError, ConfigError, MissingExtra
 
 if TYPE_CHECKING:
     from afx_train.controls import Control
+    from afx_train.places import On
+    from afx_train.refusals import Criterion
 
 USAGE, NO_EXTRA, BAD_INPUT, FAILED_CHECK = 2, 3, 4, 5
 
@@ -24,6 +26,7 @@ selector a tool set, argument adapters.
 3. afx-train run RECIPE      trajectories → adapters (or: ablate, with controls)
 4. afx-train evaluate        marks of the adapters, and a report
 5. afx-train cases, score    held-out cases for `afx eval`, and the marks of its predictions
+6. afx-train calibrate       thresholds for saying no, by what a bundle answered on dev cases
 """,
 )
 data_app = typer.Typer(no_args_is_help=True, help="Build and check training data.")
@@ -31,9 +34,28 @@ app.add_typer(data_app, name="data")
 
 Workers = Annotated[int, typer.Option(help="Jobs at a time; 0: one a core, or one a GPU.", min=0)]
 Threads = Annotated[int, typer.Option(help="Threads a job; 0: cores / workers.", min=0)]
+PlaceName = Annotated[
+    str,
+    typer.Option(
+        "--on",
+        help="here, or ray: one job an adapter on the cluster of RAY_ADDRESS. Under `accelerate "
+        "launch` each process takes jobs for its device.",
+    ),
+]
+LogTo = Annotated[
+    str,
+    typer.Option(
+        metavar="KIND:PLACE",
+        help="Losses and dev accuracy to tensorboard:FOLDER or mlflow:TRACKING_URI.",
+    ),
+]
 ControlName = Annotated[
     str | None,
     typer.Option(help="joint, matched, prompt, request or instruction: see `ablate`."),
+]
+CriterionName = Annotated[
+    str,
+    typer.Option(help="right: most right choices. f1: of refusing; refuses more."),
 ]
 PagePath = Annotated[Path | None, typer.Option("--report", help="Write an HTML report here.")]
 RecipePath = Annotated[Path, typer.Argument(help="The recipe, a TOML file.", show_default=False)]
@@ -80,6 +102,8 @@ def run(
         int, typer.Option(help="How often a job whose process died is taken up again.", min=0)
     ] = 1,
     control: ControlName = None,
+    on: PlaceName = "here",
+    log_to: LogTo = "",
 ) -> None:
     """Train the adapters of a recipe, each in a process of its own.
 
@@ -89,7 +113,13 @@ def run(
     from afx_train.runs import Running, run_recipe
 
     how = Running(
-        resume=resume, workers=workers, threads=threads, retries=retries, control=_control(control)
+        on=_place(on),
+        log_to=log_to,
+        resume=resume,
+        workers=workers,
+        threads=threads,
+        retries=retries,
+        control=_control(control),
     )
     run_recipe(recipe, out, only or [], how)
 
@@ -106,6 +136,8 @@ def ablate(
     limit: Annotated[int, typer.Option(help="Trajectories to mark; 0: all.", min=0)] = 0,
     workers: Workers = 0,
     threads: Threads = 0,
+    on: PlaceName = "here",
+    log_to: LogTo = "",
 ) -> None:
     """Train a recipe's controls with the same data and steps, and mark whole calls of each.
 
@@ -118,7 +150,8 @@ def ablate(
     from afx_train.marks import Marking
     from afx_train.runs import Running
 
-    how, wanted = Running(workers=workers, threads=threads), Marking(split=split, limit=limit)
+    how = Running(on=_place(on), log_to=log_to, workers=workers, threads=threads)
+    wanted = Marking(split=split, limit=limit)
     train_and_mark(recipe, out, row or DEFAULT_ROWS, how, wanted)
 
 
@@ -171,6 +204,22 @@ def data_check(
     from afx_train.runs import check_folder
 
     if not check_folder(folder, as_json=as_json, page=page):
+        raise typer.Exit(FAILED_CHECK)
+
+
+@data_app.command("phrasings")
+def data_phrasings(
+    folder: Annotated[Path, typer.Argument(help="Folder of phrasing files.", show_default=False)],
+    least: Annotated[int, typer.Option(help="Phrasings that each tool needs.", min=1)] = 60,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Check hand-written phrasings: enough a tool, none nearly alike, none copied across tools."""
+    from afx_train.data.grammar import load_phrasings
+    from afx_train.data.variety import as_json_text, as_text, check_variety
+
+    report = check_variety(load_phrasings(folder), least=least)
+    print(as_json_text(report) if as_json else as_text(report))
+    if report.problems:
         raise typer.Exit(FAILED_CHECK)
 
 
@@ -278,12 +327,17 @@ def score(
     predictions: Annotated[Path, typer.Option(help="What `afx eval` wrote for them.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     errors: Annotated[int, typer.Option(help="Print so many wrong predictions.", min=0)] = 20,
+    trained_on: Annotated[
+        Path | None, typer.Option(help="Data folder: marks apart for tools and servers not in it.")
+    ] = None,
     page: PagePath = None,
 ) -> None:
     """Mark the predictions of `afx eval`: tool set, tool and call accuracy with 95 % intervals."""
     from afx_train.runs import score_predictions
 
-    score_predictions(cases, predictions, as_json=as_json, errors=errors, page=page)
+    score_predictions(
+        cases, predictions, as_json=as_json, errors=errors, page=page, trained_on=trained_on
+    )
 
 
 @app.command()
@@ -291,12 +345,24 @@ def calibrate(
     cases: Annotated[Path, typer.Option(help="Cases of the dev split, with gold calls.")],
     predictions: Annotated[Path, typer.Option(help="What `afx eval` wrote for them.")],
     adapters: Annotated[Path, typer.Option(help="Folder of the adapters whose cards change.")],
+    refuse: Annotated[
+        str,
+        typer.Option(
+            help="Instead: under which probability each adapter's choice is refused, so that most "
+            "choices are `right`, or for the best `f1` of refusing."
+        ),
+    ] = "",
 ) -> None:
     """Find how probable `none` must be before the router or a selector abstains.
 
     Build the bundle again afterwards: the thresholds travel in its manifest.
     """
     from afx_train.calibrate import calibrate as find
+    from afx_train.runs import set_refusals
+
+    if refuse:
+        set_refusals(adapters, cases, predictions, _criterion(refuse))
+        return
 
     for subtask, found in find(cases, predictions, adapters).items():
         print(
@@ -317,6 +383,7 @@ def evaluate(
     calibrate: Annotated[
         bool, typer.Option("--calibrate", help="Set each card's abstention threshold (dev).")
     ] = False,
+    criterion: CriterionName = "right",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     page: PagePath = None,
     control: ControlName = None,
@@ -328,8 +395,33 @@ def evaluate(
     from afx_train.marks import Marking
     from afx_train.runs import evaluate_recipe
 
-    wanted = Marking(split=split, limit=limit, calibrate=calibrate, control=_control(control))
+    wanted = Marking(
+        split=split,
+        limit=limit,
+        calibrate=_criterion(criterion) if calibrate else None,
+        control=_control(control),
+    )
     evaluate_recipe(recipe, out, only or [], wanted, as_json=as_json, page=page)
+
+
+def _criterion(name: str) -> "Criterion":
+    from afx_train.errors import RecipeError
+    from afx_train.refusals import CRITERIA
+
+    for known in CRITERIA:
+        if name == known:
+            return known
+    raise RecipeError(f"no criterion {name!r}; there are {', '.join(CRITERIA)}")
+
+
+def _place(name: str) -> "On":
+    from afx_train.errors import RecipeError
+    from afx_train.places import PLACES
+
+    for known in PLACES:
+        if name == known:
+            return known
+    raise RecipeError(f"no place {name!r} to run on; there are {', '.join(PLACES)}")
 
 
 def _control(name: str | None) -> "Control | None":

@@ -36,3 +36,15 @@ class JobFailed(AgentFluxError):
     def __init__(self, names: tuple[str, ...]) -> None:
         self.names = names
         super().__init__(f"not trained: {', '.join(names)}; the reason stands above")
+
+
+class TrackingFailed(AgentFluxError):
+    """TensorBoard's folder or MLflow's server does not take the run's records."""
+
+    def __init__(self, place: str, reason: str) -> None:
+        self.place, self.reason = place, reason
+        super().__init__(f"cannot log to {place}: {reason}")
+
+
+class ClusterUnavailable(ConfigError):
+    """There is no Ray cluster to run jobs on."""

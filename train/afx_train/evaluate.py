@@ -12,6 +12,7 @@ from afx_train.batching import Shown, by_tokens
 from afx_train.codec import Tokens
 from afx_train.examples import Example
 from afx_train.model import AdaptedModel, Rows
+from afx_train.refusals import Decision
 from afx_train.score import Share, share
 from afx_train.scoring import Greedy, score_targets
 from afx_train.task import Task
@@ -137,22 +138,18 @@ def swaps(reports: Iterable[AdapterReport], *, single_set: bool) -> Swaps | None
     )
 
 
-def threshold(verdicts: Sequence[Verdict]) -> float:
-    """The probability below which refusing a name gives the most right decisions on these.
-
-    A refused name counts as the stop label. The lowest of equally good thresholds is taken.
-    """
-    ordered = sorted(verdicts, key=lambda v: v.probability)
-    right = sum(v.right for v in ordered)
-    best, most, at = 0.0, right, 0
-    for candidate in dict.fromkeys(v.probability for v in ordered):
-        if right > most:
-            best, most = candidate, right
-        while at < len(ordered) and ordered[at].probability == candidate:
-            example = ordered[at].example
-            right += (example.label == example.stop) - ordered[at].right
-            at += 1
-    return round(best, 4)
+def decisions(verdicts: Iterable[Verdict]) -> list[Decision]:
+    """The choices among names, as thresholds are set on them."""
+    return [
+        Decision(
+            probability=v.probability,
+            right=v.right,
+            stops=v.chosen == v.example.stop,
+            should_stop=v.example.label == v.example.stop,
+        )
+        for v in verdicts
+        if v.example.subtask != "arguments"
+    ]
 
 
 def _per_label(verdicts: Sequence[Verdict]) -> dict[str, Share]:

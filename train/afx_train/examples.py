@@ -181,11 +181,12 @@ class ExampleMaker:
                     continue
                 known = self._corpus.tool(step)
                 if known.spec.takes_arguments and not known.deprecated:
-                    yield self._arguments(trajectory, number, step, known.spec)
+                    yield self.arguments(trajectory, number, step, known.spec)
 
-    def _arguments(
+    def arguments(
         self, trajectory: Trajectory, number: int, step: TrajectoryStep, spec: ToolSpec
     ) -> Example:
+        """Derive the example of one step's arguments."""
         tools = self._corpus.catalog[step.tool_set]
         prompt = arguments_prompt(self._recipe.chat, spec, tools, situation(trajectory, number))
         before, adapted = self._pieces(prompt)

@@ -10,7 +10,7 @@ from afx_train.corpus import load_corpus
 from afx_train.errors import RecipeError
 from afx_train.loop import CHECKPOINT_S, Report, delta_weights, fresh_weights, train, warm_weights
 from afx_train.model import load_model
-from afx_train.outputs import read_weights, write_adapter
+from afx_train.outputs import Base, base_licence, read_weights, write_adapter
 from afx_train.recipe import AdapterPlan, Recipe, base_folder, data_folders
 from afx_train.task import job_sha256, make_task
 from agentflux.contracts.cache import weights_sha256
@@ -68,7 +68,8 @@ def run_job(  # noqa: PLR0913 - the worker's arguments
     weights, history = train(
         task, model, state, job=job, resume=resume, report=report, checkpoint_s=checkpoint_s
     )
-    card = write_adapter(out / name, model.peft, weights, task, history, base=base_hash)
+    facts = Base(sha256=base_hash, licence=base_licence(base))
+    card = write_adapter(out / name, model.peft, weights, task, history, base=facts)
     shutil.rmtree(state)
     return Outcome(card=card, skipped=False)
 

@@ -10,8 +10,9 @@ import subprocess
 import sys
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -28,12 +29,13 @@ _HEAP = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": "4000000000"}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobResult:
-    """How one job ended."""
+    """How one job ended. place: where it ran, where that is not this machine."""
 
     name: str
     status: Status
     message: str = ""
     scores: dict[str, float] = field(default_factory=dict[str, float])
+    place: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,9 +57,11 @@ class Launch:
 
 
 Runner = Callable[[AdapterPlan, Launch, OnProgress], JobResult]
+# The job's result, or how its process died.
+Attempt = Callable[[AdapterPlan, Launch, OnProgress], JobResult | str]
 
 
-def run_plan(
+def run_plan(  # noqa: PLR0913 - facts of a run
     plans: Sequence[AdapterPlan],
     launch: Launch,
     *,
@@ -65,25 +69,25 @@ def run_plan(
     on_progress: OnProgress,
     on_result: Callable[[JobResult], None],
     runner: Runner | None = None,
+    on_interrupt: Callable[[], None] = lambda: None,
 ) -> list[JobResult]:
-    """Run jobs in order, `workers` at a time; a warm start waits for its origin."""
+    """Run jobs in order, `workers` at a time; a warm start waits for its origin.
+
+    on_interrupt: called where the run is broken off, so that jobs elsewhere end as well.
+    """
     start = runner or run_in_process
     results: dict[str, JobResult] = {}
     waiting, running = deque(plans), dict[Future[JobResult], tuple[str, tuple[str, ...]]]()
     free: deque[tuple[str, ...]] = deque((gpu,) for gpu in launch.gpus)
     workers = min(workers, len(free)) if free else workers
     planned = {plan.name for plan in plans}
-    with ThreadPoolExecutor(max_workers=workers) as pool:
+    with ThreadPoolExecutor(max_workers=workers) as pool, _told(on_interrupt):
         while waiting or running:
             for plan in _ready(waiting, results, planned, workers - len(running)):
                 waiting.remove(plan)
-                origin = results.get(plan.origin or "")
-                if origin is not None and origin.status in ("failed", "not started"):
-                    message = f"it starts from {plan.origin!r}, which failed"
-                    results[plan.name] = JobResult(
-                        name=plan.name, status="not started", message=message
-                    )
-                    on_result(results[plan.name])
+                if (lost := not_started(plan, results)) is not None:
+                    results[plan.name] = lost
+                    on_result(lost)
                 else:
                     gpu = free.popleft() if free else ()
                     own = replace(launch, gpus=gpu)
@@ -98,20 +102,38 @@ def run_plan(
     return [results[plan.name] for plan in plans]
 
 
+def not_started(plan: AdapterPlan, results: Mapping[str, JobResult]) -> JobResult | None:
+    """The result of a job whose origin failed; None where nothing speaks against a start."""
+    origin = results.get(plan.origin or "")
+    if origin is None or origin.status in ("trained", "skipped"):
+        return None
+    message = f"it starts from {plan.origin!r}, which failed"
+    return JobResult(name=plan.name, status="not started", message=message)
+
+
 def run_in_process(plan: AdapterPlan, launch: Launch, on_progress: OnProgress) -> JobResult:
     """Run a job in a process of its own and read its progress; again if the process dies."""
-    result = _attempt(plan, launch, on_progress)
+    return retried(_attempt, plan, launch, on_progress)
+
+
+def retried(
+    attempt: Attempt, plan: AdapterPlan, launch: Launch, on_progress: OnProgress
+) -> JobResult:
+    """Attempt a job; where its process died, take it up again up to `launch.retries` times."""
+    result = attempt(plan, launch, on_progress)
     for _ in range(launch.retries):
         if isinstance(result, JobResult):
             break
-        result = _attempt(plan, replace(launch, resume=True), on_progress)
+        result = attempt(plan, replace(launch, resume=True), on_progress)
     if isinstance(result, JobResult):
         return result
     return JobResult(name=plan.name, status="failed", message=result)
 
 
-def _attempt(plan: AdapterPlan, launch: Launch, on_progress: OnProgress) -> JobResult | str:
-    """Returns the result, or how the process died."""
+def job_process(
+    plan: AdapterPlan, launch: Launch
+) -> Generator[dict[str, Any], None, JobResult | str]:
+    """Run a job once in a process of its own: yield its progress, return how it ended or died."""
     command = [sys.executable, "-m", "afx_train.worker", str(launch.recipe), plan.name]
     command += [str(launch.out), str(launch.threads), "resume" if launch.resume else "anew"]
     command += [launch.control or "as-is"]
@@ -126,7 +148,7 @@ def _attempt(plan: AdapterPlan, launch: Launch, on_progress: OnProgress) -> JobR
         drain.start()
         finished = False
         try:
-            result = _read(process.stdout or [], plan.name, on_progress)
+            result = yield from _read(process.stdout or [], plan.name)
             finished = True
         finally:
             if not finished:
@@ -137,20 +159,40 @@ def _attempt(plan: AdapterPlan, launch: Launch, on_progress: OnProgress) -> JobR
     return f"its process ended with {process.returncode}: {''.join(tail).strip()[-600:]}"
 
 
-def _read(lines: Iterable[str], name: str, on_progress: OnProgress) -> JobResult | None:
+def _attempt(plan: AdapterPlan, launch: Launch, on_progress: OnProgress) -> JobResult | str:
+    with closing(job_process(plan, launch)) as events:
+        while True:
+            try:
+                event = next(events)
+            except StopIteration as end:
+                ended: JobResult | str = end.value
+                return ended
+            on_progress(plan.name, event)
+
+
+def _read(lines: Iterable[str], name: str) -> Generator[dict[str, Any], None, JobResult | None]:
     for line in lines:
         try:
             event = json.loads(line)
         except ValueError:
             continue
         if "progress" in event:
-            on_progress(name, event["progress"])
+            yield event["progress"]
         elif "failed" in event:
             return JobResult(name=name, status="failed", message=event["failed"])
         elif "done" in event:
             status: Status = "skipped" if event["done"]["skipped"] else "trained"
             return JobResult(name=name, status=status, scores=event["done"]["scores"])
     return None
+
+
+@contextmanager
+def _told(on_interrupt: Callable[[], None]) -> Iterator[None]:
+    try:
+        yield
+    except BaseException:
+        on_interrupt()
+        raise
 
 
 def _ready(

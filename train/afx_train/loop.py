@@ -30,6 +30,7 @@ _FLOOR = 0.05  # the schedule's end, as a share of the peak
 class Progress:
     """Where a job stands, after each optimizer step and each epoch.
 
+    loss: mean of the epoch so far; step_loss: of the latest step.
     dev: share of dev examples written right, only at the end of an epoch.
     """
 
@@ -38,6 +39,7 @@ class Progress:
     step: int
     steps: int
     loss: float
+    step_loss: float
     examples_per_s: float
     dev: float | None = None
 
@@ -339,6 +341,7 @@ class _Run:
                 step=self.history.step,
                 steps=self.history.step + of - place.steps + later,
                 loss=place.total / max(1, place.steps),
+                step_loss=self.history.steps[-1],
                 examples_per_s=place.seen / max(place.seconds, 1e-9),
                 dev=dev,
             )

@@ -9,13 +9,15 @@ from afx_train.codec import Codec
 from afx_train.controls import Control, load_recipe, trained_of
 from afx_train.corpus import load_corpus
 from afx_train.errors import DataError, RecipeError
-from afx_train.evaluate import AdapterReport, evaluate_adapter, some_trajectories, threshold
+from afx_train.evaluate import AdapterReport, decisions, evaluate_adapter, some_trajectories
 from afx_train.job import plan_named
 from afx_train.loop import Weights, fresh_weights, warm_weights
-from afx_train.model import load_model
+from afx_train.model import AdaptedModel, load_model
 from afx_train.outputs import read_weights
 from afx_train.recipe import AdapterPlan, base_folder, data_folders
-from afx_train.task import make_task
+from afx_train.refusals import Criterion, best_threshold
+from afx_train.supports import support_decisions
+from afx_train.task import Task, make_task
 from afx_train.trajectory import Split
 from agentflux.contracts.cards import read_card, write_card
 
@@ -24,12 +26,13 @@ from agentflux.contracts.cards import read_card, write_card
 class Marking:
     """What to mark.
 
-    limit: trajectories whose examples are marked, 0 for all. calibrate: set the cards' thresholds.
+    limit: trajectories whose examples are marked, 0 for all. calibrate: set the cards' thresholds
+    so that they are best by this.
     """
 
     split: str
     limit: int = 0
-    calibrate: bool = False
+    calibrate: Criterion | None = None
     control: Control | None = None
 
 
@@ -60,29 +63,29 @@ class Marker:
             card = read_card(folder) if folder.is_dir() else None
             if card is None:
                 raise RecipeError(f"adapter {plan.name!r} is not in {out}; train it first")
-            reports = self._mark(plan, read_weights(folder))
+            task, model = self._loaded(plan, read_weights(folder))
+            reports = self._mark(task, model)
             if not reports:
                 continue
             changes: dict[str, object] = {"scores": card.scores | _scores(reports)}
-            named = [v for r in reports if r.subtask != "arguments" for v in r.verdicts]
-            if self.wanted.calibrate and named:
-                floor = {"min_probability": threshold(named)}
-                changes["calibration"] = card.calibration.model_copy(update=floor)
+            if self.wanted.calibrate is not None:
+                floors = _thresholds(reports, task, model, self.wanted.calibrate)
+                changes["calibration"] = card.calibration.model_copy(update=floors)
             write_card(folder, card.model_copy(update=changes))
             yield from reports
 
     def base_model(self) -> Iterator[AdapterReport]:
         """Mark the base model itself on what the adapters are trained for."""
         for plan in self.plans(()):
-            yield from self._mark(plan, None)
+            yield from self._mark(*self._loaded(plan, None))
 
     def plans(self, only: Sequence[str]) -> list[AdapterPlan]:
         """The adapters to mark."""
         named = [plan_named(self.recipe, name, self.path) for name in only]
         return named or list(trained_of(self.recipe, self.wanted.control))
 
-    def _mark(self, plan: AdapterPlan, weights: Weights | None) -> tuple[AdapterReport, ...]:
-        """weights: of the adapter; None marks the base model."""
+    def _loaded(self, plan: AdapterPlan, weights: Weights | None) -> tuple[Task, AdaptedModel]:
+        """weights: of the adapter; None loads the base model."""
         task = make_task(self.recipe, plan, self.corpus, self.codec)
         settings = task.settings
         model = load_model(self.base, settings.lora, precision=settings.training.precision)
@@ -90,13 +93,28 @@ class Marker:
             fresh_weights(model, seed=0)  # without effect: B is zero
         else:
             warm_weights(model, weights, origin=plan.name)
+        return task, model
+
+    def _mark(self, task: Task, model: AdaptedModel) -> tuple[AdapterReport, ...]:
         split = self.wanted.split
         examples = task.examples(cast("Split", split))
         if not examples:
-            raise DataError(f"adapter {plan.name!r}: the data has no {split} examples for it")
+            raise DataError(f"adapter {task.plan.name!r}: the data has no {split} examples for it")
         ids = (t.id for t in self.corpus.trajectories if t.split == split)
         chosen = some_trajectories(ids, self.wanted.limit)
         return evaluate_adapter(model, task, examples, split=split, only=chosen)
+
+
+def _thresholds(
+    reports: Sequence[AdapterReport], task: Task, model: AdaptedModel, criterion: Criterion
+) -> dict[str, float]:
+    """The card's thresholds that dev data tells something about."""
+    made = {"min_probability": decisions(v for r in reports for v in r.verdicts)}
+    if task.plan.subtask == "arguments":
+        made["min_support"] = support_decisions(model, task)
+    return {
+        name: best_threshold(found, criterion).threshold for name, found in made.items() if found
+    }
 
 
 def _scores(reports: Sequence[AdapterReport]) -> dict[str, float]:

@@ -1,10 +1,13 @@
 """What a finished job leaves: a standard PEFT folder, its cards, and the log of its losses."""
 
 import json
+import re
 import shutil
 import sys
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import torch
 from peft import PeftModel
@@ -21,28 +24,49 @@ _LOG_POINTS = 400
 _NAMES = ("route", "select")
 _MIN_NONE = 0.5  # until `afx-train calibrate` finds a better one
 _PACKAGES = ("torch", "transformers", "peft")
+# `afx-export fetch` writes the first; the second is a Hugging Face model card.
+_LICENCE = {
+    "afx_source.json": r'"licence": "([^"]+)"',
+    "README.md": r"(?m)\A---\n(?:(?!---).*\n)*?license: *(\S+)",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Base:
+    """What an adapter's cards say about its base model. sha256: of the weights."""
+
+    sha256: str
+    licence: str
+
+
+def base_licence(folder: Path) -> str:
+    """The licence that a model folder states: as fetched, or in its own card; else `unknown`."""
+    for name, pattern in _LICENCE.items():
+        path = folder / name
+        found = re.search(pattern, path.read_text("utf-8")) if path.is_file() else None
+        if found is not None:
+            return found[1]
+    return "unknown"
 
 
 def write_adapter(
-    folder: Path, peft: PeftModel, weights: Weights, task: Task, history: History, *, base: str
+    folder: Path, peft: PeftModel, weights: Weights, task: Task, history: History, *, base: Base
 ) -> AdapterCard:
-    """Write the adapter folder, by a temporary name; an older one is replaced.
-
-    base: hash of the base model's weights.
-    """
+    """Write the adapter folder, by a temporary name; an older one is replaced."""
     partial = folder.with_name(folder.name + ".writing")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     half = {name: tensor.to(torch.float16).contiguous() for name, tensor in weights.items()}
     save_file(half, partial / WEIGHTS, metadata={"format": "pt"})
-    config = peft.peft_config["default"]
+    config: Any = peft.peft_config["default"]
     config.base_model_name_or_path = task.recipe.base_model
+    config.target_modules = list(task.settings.lora.target_modules)  # PEFT's set has no order
     config.inference_mode = True
     config.save_pretrained(str(partial))
     card = _card(task, history, base)
     write_card(partial, card)
     (partial / LOG).write_text(_log(history), encoding="utf-8")
-    (partial / "README.md").write_text(_readme(task, card, history), encoding="utf-8")
+    (partial / "README.md").write_text(_readme(task, card, history, base), encoding="utf-8")
     shutil.rmtree(folder, ignore_errors=True)
     partial.rename(folder)
     return card
@@ -53,7 +77,7 @@ def read_weights(folder: Path) -> Weights:
     return load_file(folder / WEIGHTS)
 
 
-def _card(task: Task, history: History, base: str) -> AdapterCard:
+def _card(task: Task, history: History, base: Base) -> AdapterCard:
     best = history.best
     return AdapterCard(
         name=task.plan.name,
@@ -62,7 +86,7 @@ def _card(task: Task, history: History, base: str) -> AdapterCard:
         tool=task.plan.tool,
         boundary=task.recipe.boundary_of(task.plan),
         base_model=task.recipe.base_model,
-        base_weights_sha256=base,
+        base_weights_sha256=base.sha256,
         catalog=task.catalog(),
         calibration=Calibration(min_none=_MIN_NONE if task.plan.subtask in _NAMES else 0.0),
         training={
@@ -73,6 +97,8 @@ def _card(task: Task, history: History, base: str) -> AdapterCard:
             "best_epoch": str(best + 1),
             "train_examples": str(len(task.train)),
             "dev_examples": str(len(task.dev)),
+            "examples_seen": str(history.examples),
+            "steps": str(history.step),
             "examples_per_s": f"{history.examples / max(history.seconds, 1e-9):.2f}",
         }
         | _peak_memory()
@@ -107,7 +133,7 @@ def _log(history: History) -> str:
     return json.dumps(log) + "\n"
 
 
-def _readme(task: Task, card: AdapterCard, history: History) -> str:
+def _readme(task: Task, card: AdapterCard, history: History, base: Base) -> str:
     lora, training = task.settings.lora, task.settings.training
     serves = {
         "route": "chooses the tool set of the next step",
@@ -122,6 +148,7 @@ def _readme(task: Task, card: AdapterCard, history: History) -> str:
     )
     return f"""---
 library_name: peft
+license: {base.licence.lower()}
 base_model: {card.base_model}
 tags: [lora, tool-calling, agentflux-edge]
 ---
@@ -134,7 +161,8 @@ It is active from the prompt's `{card.boundary}` boundary on; everything before 
 base model (prompt contract `{card.prompt_contract}`). Loaded in plain PEFT over a whole prompt it
 gives other results.
 
-- base model: `{card.base_model}`, weights SHA-256 `{card.base_weights_sha256}`
+- base model: `{card.base_model}`, weights SHA-256 `{card.base_weights_sha256}`, licence \
+{base.licence}
 - rank {lora.rank}, alpha {lora.alpha:g}{", rank-stabilized" if lora.rslora else ""}, on \
 {", ".join(lora.target_modules)}{f" from layer {lora.first_layer} on" if lora.first_layer else ""}
 - trained on {len(task.train)} examples, seed {task.recipe.seed}, {training.epochs} epochs, \

@@ -12,7 +12,7 @@ from afx_train.codec import Codec, Tokens
 from afx_train.corpus import Corpus
 from afx_train.evaluate import AdapterReport, Swaps, Verdict, trajectory_of
 from afx_train.outputs import LOG
-from afx_train.score import Marked, Share, summary
+from afx_train.score import Marked, Report, Share
 
 MAX_ERRORS = 60
 MAX_LABELS = 40
@@ -86,9 +86,8 @@ def adapters_page(
     return webpage.page(f"Training report, {reports[0].split} split", [s for s in sections if s])
 
 
-def predictions_page(marked: Sequence[Marked]) -> str:
+def predictions_page(report: Report, marked: Sequence[Marked]) -> str:
     """The page of `afx-train score`: what a bundle on a device made of the cases."""
-    report = summary(marked)
     whole = [
         ("tool set", report.tool_set),
         ("tool", report.tool),
@@ -97,6 +96,11 @@ def predictions_page(marked: Sequence[Marked]) -> str:
         ("arguments, given the right tool", report.arguments),
         ("abstention precision", report.abstention_precision),
         ("abstention recall", report.abstention_recall),
+        *(
+            (f"unseen {kind}: {name}", marks)
+            for kind, shares in report.novelty.items()
+            for name, marks in shares.items()
+        ),
     ]
     answered = [m for m in marked if m.prediction.get("confidence") is not None]
     queries = {str(m.case["id"]): m for m in marked}

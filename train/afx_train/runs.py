@@ -1,7 +1,6 @@
 """What the commands do with a terminal: progress bars and tables around the workers."""
 
 import json
-import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -24,13 +23,16 @@ from rich.progress import (
 from afx_train.controls import load_recipe, trained_of
 from afx_train.errors import JobFailed, RecipeError
 from afx_train.job import plan_named
-from afx_train.jobs import JobResult, Launch, run_plan
+from afx_train.jobs import JobResult, Launch
+from afx_train.places import On, workplace
 from afx_train.recipe import base_folder, data_folders
+from afx_train.tracking import tracking
 
 if TYPE_CHECKING:
     from afx_train.controls import Control
     from afx_train.evaluate import AdapterReport, Swaps
     from afx_train.marks import Marking
+    from afx_train.refusals import Criterion
     from afx_train.score import Share
 
 _CONSOLE = Console(stderr=True, highlight=False)
@@ -38,8 +40,10 @@ _CONSOLE = Console(stderr=True, highlight=False)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Running:
-    """How jobs are run. workers, threads: 0 for what suits this machine."""
+    """How jobs are run. workers, threads: 0 for what suits the place. log_to: see `tracking`."""
 
+    on: On = "here"
+    log_to: str = ""
     resume: bool = False
     workers: int = 0
     threads: int = 0
@@ -59,21 +63,43 @@ def run_recipe(recipe_path: Path, out: Path, only: list[str], how: Running) -> N
     data_folders(recipe, recipe_path)
     trained = trained_of(recipe, how.control)
     plans = [plan_named(recipe, name, recipe_path) for name in only] or list(trained)
-    workers, threads = _share(how.workers, how.threads, len(plans))
-    launch = Launch(
-        recipe=recipe_path,
-        out=out,
-        threads=threads,
-        resume=how.resume,
-        retries=how.retries,
-        control=how.control,
-        gpus=_gpus(),
-    )
-    _CONSOLE.print(f"{len(plans)} adapters, {workers} at a time, {threads} threads each")
-    with _Board() as board:
-        results = run_plan(
-            plans, launch, workers=workers, on_progress=board.progress, on_result=board.result
+    with (
+        workplace(how.on, out.resolve(), how.workers, how.threads, len(plans)) as place,
+        tracking(how.log_to, run=_run_name(recipe_path), warn=_CONSOLE.print) as tracker,
+        _Board() as board,
+    ):
+        _CONSOLE.print(f"{len(plans)} adapters, {place}")
+        launch = Launch(
+            recipe=recipe_path.resolve(),
+            out=out.resolve(),
+            threads=place.threads,
+            resume=how.resume,
+            retries=how.retries,
+            control=how.control,
+            gpus=place.gpus,
         )
+
+        def on_progress(name: str, event: dict[str, Any]) -> None:
+            board.progress(name, event)
+            tracker.progress(name, event)
+
+        def on_result(result: JobResult) -> None:
+            board.result(result)
+            tracker.result(result)
+
+        results = place.run(plans, launch, on_progress=on_progress, on_result=on_result)
+    if place.reports:
+        _report(results)
+
+
+def _run_name(recipe: Path) -> str:
+    """The folder and the file's name: what an experiment is called elsewhere."""
+    path = recipe.resolve()
+    return f"{path.parent.name}/{path.stem}"
+
+
+def _report(results: "Sequence[JobResult]") -> None:
+    """Print a line an adapter. Raises JobFailed."""
     for result in results:
         scores = " ".join(f"{key}={value}" for key, value in sorted(result.scores.items()))
         typer.echo(f"{result.name}\t{result.status}\t{scores or result.message}")
@@ -102,7 +128,7 @@ def evaluate_recipe(  # noqa: PLR0913 - the command's options
     from afx_train.marks import Marker
 
     if wanted.calibrate and wanted.split != "dev":
-        raise RecipeError("--calibrate sets thresholds on dev data; add --split dev")
+        raise RecipeError("thresholds are set on dev data; add --split dev to --calibrate")
     marked = Marker(recipe_path, wanted)
     reports: list[AdapterReport] = []
     for report in marked.adapters(out, only):
@@ -111,6 +137,8 @@ def evaluate_recipe(  # noqa: PLR0913 - the command's options
             typer.echo(f"{report.name}  {report.subtask}  {report.accuracy}")
             for label, marks in report.per_label.items():
                 typer.echo(f"    {label:32} {marks}")
+            for name, value in _refusals(report).items():
+                typer.echo(f"    {name:32} {value:.1%}")
     joined = swaps(reports, single_set=len(marked.corpus.catalog) == 1)
     if as_json:
         typer.echo(json.dumps(_as_json(reports, joined), indent=2))
@@ -145,23 +173,53 @@ def check_folder(folder: Path, *, as_json: bool = False, page: Path | None = Non
     return not report.problems
 
 
-def score_predictions(
-    cases: Path, predictions: Path, *, as_json: bool, errors: int, page: Path | None
+def score_predictions(  # noqa: PLR0913 - the command's options
+    cases: Path,
+    predictions: Path,
+    *,
+    as_json: bool,
+    errors: int,
+    page: Path | None,
+    trained_on: Path | None = None,
 ) -> None:
     """Mark the predictions of `afx eval` and print the marks.
+
+    trained_on: the data folder whose training split tells which tools and servers were unseen.
 
     Raises:
         DataError: a file is malformed, a case has no gold call or no prediction.
     """
+    from afx_train.corpus import load_corpus
     from afx_train.score import as_json_text, as_text, read_marks, summary
 
     marked = read_marks(cases, predictions)
-    report = summary(marked)
+    known = load_corpus([trained_on]).trajectories if trained_on else ()
+    seen = {(s.tool_set, s.tool) for t in known if t.split == "train" for s in t.steps}
+    report = summary(marked, seen)
     typer.echo(as_json_text(report) if as_json else as_text(report, errors=errors))
     if page is not None:
         from afx_train.report import predictions_page
 
-        write_text(page, predictions_page(marked))
+        write_text(page, predictions_page(report, marked))
+
+
+def set_refusals(adapters: Path, cases: Path, predictions: Path, criterion: "Criterion") -> None:
+    """Set the cards' thresholds by what a bundle answered, and print what they do.
+
+    Raises:
+        ConfigError: a file is malformed, or no adapter of the folder decided anything.
+    """
+    from afx_train.refusals import device_decisions, refuse_in_cards
+    from afx_train.score import read_marks
+
+    decided = device_decisions(read_marks(cases, predictions))
+    for name, (best, before) in refuse_in_cards(adapters, decided, criterion).items():
+        typer.echo(
+            f"{name}\tmin_probability {best.threshold:.4f}\tn={best.count}"
+            f"\tright {before.right} -> {best.right}"
+            f"\trefusals: precision {before.precision:.1%} -> {best.precision:.1%}, "
+            f"recall {before.recall:.1%} -> {best.recall:.1%}"
+        )
 
 
 def write_text(path: Path, text: str) -> None:
@@ -189,10 +247,23 @@ def _as_json(reports: "Sequence[AdapterReport]", joined: "Swaps | None") -> dict
             "split": r.split,
             "accuracy": asdict(r.accuracy),
             "per_label": {name: asdict(marks) for name, marks in r.per_label.items()},
+            **_refusals(r),
         }
         for r in reports
     }
     return {"adapters": adapters, "calls": asdict(joined) if joined else None}
+
+
+def _refusals(report: "AdapterReport") -> dict[str, float]:
+    """How well an adapter says no, without a threshold; nothing where it writes arguments."""
+    from afx_train.evaluate import decisions
+    from afx_train.refusals import refusals
+
+    made = decisions(report.verdicts)
+    found = refusals(made, 0.0)
+    return (
+        {"abstention_precision": found.precision, "abstention_recall": found.recall} if made else {}
+    )
 
 
 @contextmanager
@@ -201,28 +272,6 @@ def build_progress() -> Iterator[Callable[[int, int], None]]:
     with _bar(TextColumn("{task.description}"), MofNCompleteColumn()) as progress:
         task = progress.add_task("verified on the servers", total=None)
         yield lambda done, total: progress.update(task, completed=done, total=total)
-
-
-def _share(workers: int, threads: int, jobs: int) -> tuple[int, int]:
-    """Default: on a CPU one job a core with one thread each; otherwise one job a GPU."""
-    import torch
-
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    cores = cores or 1
-    workers = workers or (len(_gpus()) if torch.cuda.is_available() else cores)
-    workers = max(1, min(workers, jobs))
-    return workers, threads or max(1, cores // workers)
-
-
-def _gpus() -> tuple[str, ...]:
-    """The GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them; none on a CPU."""
-    import torch
-
-    if not torch.cuda.is_available():
-        return ()
-    named = [name.strip() for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")]
-    count = torch.cuda.device_count()
-    return tuple(named[:count]) if named[0] else tuple(str(number) for number in range(count))
 
 
 def _bar(*columns: ProgressColumn) -> Progress:
@@ -270,4 +319,5 @@ class _Board:
         if (task := self._tasks.pop(result.name, None)) is not None:
             self._bars.remove_task(task)
         detail = f": {result.message}" if result.message else ""
-        self._bars.console.print(f"{result.name}: {result.status}{detail}")
+        place = f" on node {result.place}" if result.place else ""
+        self._bars.console.print(f"{result.name}: {result.status}{place}{detail}")

@@ -2,8 +2,8 @@
 
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Mapping, Sequence, Set
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -47,7 +47,10 @@ class Report:
     """All marks.
 
     tool_set, tool, call: over all cases; abstaining is right where no call is. arguments: exact
-    among the calls whose tool is right. per_tool: call accuracy by gold tool.
+    among the calls whose tool is right. per_tool: call accuracy by gold tool. novelty: tool and
+    call accuracy of the cases whose gold call is to a tool that training saw (`phrasing`), to an
+    unseen tool of a known set (`tool`), to a set that it did not see (`server`); empty where it is
+    not known what training saw.
     """
 
     cases: int
@@ -61,6 +64,7 @@ class Report:
     abstention_recall: Share
     per_tool: dict[str, Share]
     misses: tuple[Miss, ...]
+    novelty: dict[str, dict[str, Share]] = field(default_factory=dict[str, dict[str, "Share"]])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,6 +145,8 @@ def as_text(report: Report, *, errors: int) -> str:
     }
     lines = [f"{report.cases} cases, {report.failed} failed to run"]
     lines += [f"{name:26} {value}" for name, value in rows.items()]
+    for kind, shares in report.novelty.items():
+        lines += [f"{f'unseen {kind}: {name}':26} {marks}" for name, marks in shares.items()]
     lines += ["", "call accuracy by tool"]
     lines += [f"  {name:38} {value}" for name, value in report.per_tool.items()]
     if errors and report.misses:
@@ -180,8 +186,8 @@ def _mark(case: Mapping[str, Any], prediction: Mapping[str, Any]) -> Marked:
     )
 
 
-def summary(marked: Sequence[Marked]) -> Report:
-    """All marks of a file together."""
+def summary(marked: Sequence[Marked], seen: Set[tuple[str, str]] = frozenset()) -> Report:
+    """All marks of a file together. seen: the tools that training called, as (set, tool)."""
     by_tool: dict[str, list[bool]] = defaultdict(list)
     for item in marked:
         by_tool[item.name].append(item.call_right)
@@ -200,7 +206,25 @@ def summary(marked: Sequence[Marked]) -> Report:
         abstention_recall=share(m.set_right for m in none),
         per_tool={name: share(by_tool[name]) for name in sorted(by_tool)},
         misses=tuple(_miss(m) for m in marked if not m.call_right),
+        novelty=_by_novelty(marked, seen) if seen else {},
     )
+
+
+def _by_novelty(
+    marked: Sequence[Marked], seen: Set[tuple[str, str]]
+) -> dict[str, dict[str, Share]]:
+    sets = {tool_set for tool_set, _ in seen}
+    dealt: dict[str, list[Marked]] = {"phrasing": [], "tool": [], "server": []}
+    for one in marked:
+        tool_set, tool = one.gold["tool_set"], one.gold["tool"]
+        if tool_set is not None:
+            known = (tool_set, tool) in seen
+            dealt["phrasing" if known else "tool" if tool_set in sets else "server"].append(one)
+    return {
+        kind: {"tool": share(m.tool_right for m in of), "call": share(m.call_right for m in of)}
+        for kind, of in dealt.items()
+        if of
+    }
 
 
 def _miss(item: Marked) -> Miss:

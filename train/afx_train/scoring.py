@@ -59,7 +59,7 @@ class ArgumentConstraint:
         matcher = llguidance.LLMatcher(self._codec.constrained, self._codec.grammar(self._tool))
         for token in target:
             forced = matcher.compute_ff_tokens()
-            yield None if forced else _allowed_ids(matcher.compute_bitmask())
+            yield None if forced else allowed_ids(matcher.compute_bitmask())
             matcher.consume_token(token)
 
 
@@ -98,7 +98,8 @@ def _follow(logits: Tensor, target: Tokens, constraint: Constraint) -> Greedy:
     return Greedy(wrong_at is None, probability, wrong_at, instead)
 
 
-def _allowed_ids(mask: bytes) -> Tensor:
+def allowed_ids(mask: bytes) -> Tensor:
+    """Token ids whose bit is set in a matcher's mask, in order."""
     bits = np.unpackbits(np.frombuffer(mask, dtype=np.uint8), bitorder="little")
     return torch.from_numpy(bits.nonzero()[0])
 

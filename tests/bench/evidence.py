@@ -1,0 +1,172 @@
+"""One cell of the evidence at a small budget: does decoupling help, on exported int4 bundles?
+
+    python tests/bench/evidence.py [--out runs/evidence-quick] [--save FILE]
+
+The base model, a joint adapter, one with as many parameters as the decoupled set, and the decoupled
+adapters learn the same examples of the sample's `time` tools (recipes/evidence_time.toml), are
+exported as cpu-int4 and asked through `afx eval` on held-out phrasings and on requests that no tool
+serves. Goes on where it was stopped. Where docs/benchmarks/evidence-quick.json has earlier marks,
+each must lie inside their 95 % interval (exit code 5 otherwise).
+"""
+
+import argparse
+import hashlib
+import json
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from bench.runs import save_result, table
+
+ROOT = Path(__file__).parents[2]
+DESK = ROOT / "samples" / "desk_assistant"
+RECIPE = Path(__file__).parent / "recipes" / "evidence_time.toml"
+KNOWN = ROOT / "docs" / "benchmarks" / "evidence-quick.json"
+MODEL, PROFILE, TOOL_SET = "smollm2-135m-instruct", "cpu-int4", "time"
+ROWS = ("base", "joint", "matched", "decoupled")
+MARKS = ("tool", "call", "arguments", "abstention_precision", "abstention_recall")
+UNSERVED_CASES = 20
+FAILED_CHECK = 5
+
+
+def main() -> None:
+    """Train, export, ask and mark each row; print a table and compare with what is known."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--out", type=Path, default=ROOT / "runs" / "evidence-quick")
+    parser.add_argument("--save", type=Path, help="also write the result here")
+    options = parser.parse_args()
+    started, out = time.monotonic(), options.out.resolve()
+    _data(out / "data")
+    cases = _cases(out)
+    _train(out)
+    rows = [_marked(name, out / name, cases) for name in ROWS]
+    known = json.loads(KNOWN.read_text(encoding="utf-8"))["rows"] if KNOWN.is_file() else []
+    result = {
+        "cell": {"tool_set": TOOL_SET, "split": "test, by phrasing", "model": MODEL},
+        "profile": PROFILE,
+        "minutes": round((time.monotonic() - started) / 60, 1),
+        "rows": rows,
+    }
+    for path in (out / "result.json", options.save):
+        if path is not None:
+            save_result(path, result)
+    print(table([_shown(row) for row in rows]))
+    outside = _outside(rows, known)
+    for line in outside:
+        print(line, file=sys.stderr)
+    sys.exit(FAILED_CHECK if outside else 0)
+
+
+def _data(folder: Path) -> None:
+    """The tool set's trajectories and the requests that no tool serves, built as the sample's."""
+    _run("afx_export.cli", "fetch", MODEL)
+    if (folder / "report.json").exists():
+        return
+    subprocess.run([sys.executable, str(DESK / "servers.py"), "--install-only"], check=True)
+    where = ["--grammars", str(DESK / "phrasings"), "--worlds", str(DESK / "worlds.py")]
+    only = ["--only", TOOL_SET, "--only", "none"]
+    _run("afx_train.cli", "data", "build", *where, *only, "--out", str(folder), "--seed", "0")
+    for other in (folder / "tools").glob("*.json"):
+        if other.stem != TOOL_SET:
+            other.unlink()
+
+
+def _cases(out: Path) -> Path:
+    """The tool set's test cases and some that no tool serves, the same ones every time."""
+    every, chosen = out / "test.jsonl", out / "cases.jsonl"
+    if not chosen.exists():
+        split = ["--split", "test", "--no-final"]
+        _run("afx_train.cli", "cases", "--data", str(out / "data"), *split, "--out", str(every))
+        lines = every.read_text(encoding="utf-8").splitlines(keepends=True)
+        served = [line for line in lines if json.loads(line)["gold"]["tool"]]
+        unserved = sorted({*lines} - {*served}, key=lambda s: hashlib.sha256(s.encode()).digest())
+        partial = chosen.with_suffix(".partial")
+        partial.write_text("".join(served + unserved[:UNSERVED_CASES]), encoding="utf-8")
+        partial.replace(chosen)
+    return chosen
+
+
+def _train(out: Path) -> None:
+    """The decoupled adapters side by side, then the two joint ones side by side."""
+    _run_recipe("decoupled", out)
+    with ThreadPoolExecutor(max_workers=2) as pool:
+        for done in [pool.submit(_run_recipe, name, out) for name in ("joint", "matched")]:
+            done.result()
+
+
+def _run_recipe(name: str, out: Path) -> None:
+    control = [] if name == "decoupled" else ["--control", name]
+    folder = ["--out", str(out / name / "adapters")]
+    _run("afx_train.cli", "run", str(RECIPE), *folder, "--resume", "--threads", "1", *control)
+
+
+def _marked(name: str, folder: Path, cases: Path) -> dict[str, Any]:
+    adapters = sorted((folder / "adapters").glob("*/afx_adapter.json"))
+    made_of = hashlib.sha256(b"".join(path.read_bytes() for path in (*adapters, cases))).hexdigest()
+    bundle, answers = folder / f"bundle-{made_of[:8]}", folder / f"predictions-{made_of[:8]}.jsonl"
+    if not (bundle / "afx.json").exists():
+        given = ["--adapters", str(folder / "adapters")] if adapters else []
+        where = ["--model", MODEL, "--profile", PROFILE, "--out", str(bundle)]
+        _run("afx_export.cli", "build", *where, *given)
+    if not answers.exists():
+        tools = cases.parent / "data" / "tools"
+        where = ["--tools", str(tools), "--cases", str(cases), "--out", str(answers)]
+        _run("agentflux.cli", "eval", str(bundle), *where)
+    told = ["--cases", str(cases), "--predictions", str(answers), "--json"]
+    report = json.loads(_run("afx_train.cli", "score", *told))
+    cards = [json.loads(path.read_text(encoding="utf-8"))["training"] for path in adapters]
+    lines = answers.read_text(encoding="utf-8").splitlines()
+    ms = sorted(sum(s["ms"] for s in json.loads(line).get("stages", ())) for line in lines)
+    return {
+        "row": name,
+        "adapters": len(adapters),
+        "adapter_bytes": sum(
+            (path.parent / "adapter_model.safetensors").stat().st_size for path in adapters
+        ),
+        "examples": sum(int(card["examples_seen"]) for card in cards),
+        "steps": sum(int(card["steps"]) for card in cards),
+        "cases": report["cases"],
+        "failed": report["failed"],
+        "ms_median": round(ms[len(ms) // 2], 1),
+        **{mark: report[mark] for mark in MARKS},
+    }
+
+
+def _shown(row: dict[str, Any]) -> dict[str, Any]:
+    return {key: value if key not in MARKS else _share(value) for key, value in row.items()}
+
+
+def _share(mark: dict[str, Any]) -> str:
+    value = mark["right"] / max(1, mark["count"])
+    return f"{value:.1%} ({mark['low']:.1%}-{mark['high']:.1%})"
+
+
+def _outside(rows: list[dict[str, Any]], known: list[dict[str, Any]]) -> list[str]:
+    """Name the marks that lie outside the interval that was found before."""
+    earlier = {row["row"]: row for row in known}
+    found: list[str] = []
+    for row in rows:
+        for mark in MARKS:
+            before = earlier.get(row["row"], {}).get(mark)
+            value = row[mark]["right"] / max(1, row[mark]["count"])
+            if before and not before["low"] <= value <= before["high"]:
+                interval = f"{before['low']:.1%}-{before['high']:.1%}"
+                found.append(f"{row['row']}: {mark} is {value:.1%}, outside {interval}")
+    return found
+
+
+def _run(module: str, *arguments: str) -> str:
+    """Run one of our commands in this Python. Returns its stdout."""
+    command = [sys.executable, "-m", module, *arguments]
+    done = subprocess.run(command, check=False, stdout=subprocess.PIPE, text=True)
+    if done.returncode:  # it has said what is wrong
+        sys.exit(done.returncode)
+    return done.stdout
+
+
+if __name__ == "__main__":
+    main()
