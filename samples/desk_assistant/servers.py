@@ -18,8 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypedDict
 
-from agentflux.contracts.cache import cache_folder
-from agentflux.errors import AgentFluxError, ConfigError
+from agentflux import AgentFluxError, cache_folder, errors
 
 PACKAGES = Path(__file__).parent / "server_packages"
 PYTHON_SERVERS = ("git", "time", "sqlite")
@@ -167,7 +166,7 @@ def main() -> None:
         folder = install()
         only = sys.argv[1] == "--install-only"
         print(folder if only else write_servers_json(Path(sys.argv[1])))
-    except (InstallError, ConfigError, OSError) as error:
+    except (InstallError, errors.ConfigError, OSError) as error:
         print(error, file=sys.stderr)
         raise SystemExit(4) from error
 
