@@ -6,7 +6,7 @@ DESK := samples/desk_assistant
 BENCH_RECIPE ?= $(DESK)/recipe.toml
 
 .PHONY: help setup demo bundle test bench test-optimum fuzz fuzz-service check lint types train tutorial
-.PHONY: kills bench-train evidence-quick load profiles clean soak long calls catalogs
+.PHONY: kills bench-train evidence-quick load pictures profiles clean soak long calls catalogs
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -88,7 +88,7 @@ train: $(READY)  ## Train the sample's adapters again (about an hour on two core
 	@$(BIN)/python $(DESK)/train.py
 
 fuzz-service: $(READY)  ## The service: 5,000 requests by its OpenAPI document, 10,000 bodies, 20 killed runs
-	@AFX_FUZZ_EXAMPLES=300 AFX_FUZZ_BODIES=10000 AFX_CRASH_RUNS=20 AFX_CRASH_KILLS=8 \
+	@AFX_FUZZ_EXAMPLES=600 AFX_FUZZ_BODIES=10000 AFX_CRASH_RUNS=20 AFX_CRASH_KILLS=8 \
 	  $(BIN)/python -m pytest tests/service/test_fuzz.py tests/service/test_crash.py
 
 tutorial: $(READY)  ## docs/tutorial.md from the first to the last command, with its training
@@ -96,6 +96,9 @@ tutorial: $(READY)  ## docs/tutorial.md from the first to the last command, with
 
 load: $(READY)  ## The service: 32 clients for five minutes
 	@$(BIN)/python tests/bench/service_load.py "$$($(BIN)/python $(DESK)/bundle.py)"
+
+pictures: $(READY)  ## The service's page in a browser, the README's picture among them, into runs/pictures
+	@$(BIN)/python tests/bench/service_pictures.py "$$($(BIN)/python $(DESK)/bundle.py)" runs/pictures
 
 profiles: $(READY)  ## Export the sample for every device profile and check each graph (slow)
 	@$(BIN)/python tests/bench/profiles.py

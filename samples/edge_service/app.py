@@ -23,8 +23,9 @@ from edge_service.openai_api.tools import ToolNames
 from edge_service.parts import Parts
 from edge_service.problems import ErrorAnswer
 from edge_service.runs import routes as run_routes
-from edge_service.runs.execution import Execution
+from edge_service.runs.execution import Execution, journals
 from edge_service.runs.hub import Hub
+from edge_service.runs.retention import keep_clean, remove_spent_journals
 from edge_service.runs.runner import Runner
 from edge_service.runs.store import RunStore
 from edge_service.security.gate import Gate
@@ -65,7 +66,7 @@ def create_app(settings: Settings, agent: Agent, database: Database) -> FastAPI:
     problems.install(app)
     key = HTTPBearer(auto_error=False, description="a key of `afx-serve keys add`")
     _add_routes(app, key)
-    app.mount("/", endpoint.app)
+    app.router.routes.extend(endpoint.routes)
     app.add_middleware(
         Gate,
         settings=settings,
@@ -79,6 +80,7 @@ def create_app(settings: Settings, agent: Agent, database: Database) -> FastAPI:
             allow_origins=list(settings.allowed_origins),
             allow_methods=["GET", "POST"],
             allow_headers=["Authorization", "Content-Type", "Last-Event-ID"],
+            expose_headers=["Retry-After", "X-Queue-Position", "X-Request-ID"],
         )
     return app
 
@@ -135,19 +137,21 @@ def _make_parts(
 
 @contextlib.asynccontextmanager
 async def _beside(app: FastAPI, parts: Parts) -> AsyncIterator[None]:
-    """Warm the model up, go on with open runs, sample the memory."""
+    """Warm the model up, go on with open runs, sample the memory, forget old runs."""
 
     async def begin() -> None:
+        remove_spent_journals(parts.store, journals(parts.settings))
         await asyncio.to_thread(parts.agent.warm_up)
         app.state.warm.set()
         parts.runner.recover()
 
     async def sample() -> None:
         while True:
-            parts.metrics.sample_memory()
+            await asyncio.to_thread(parts.metrics.sample_memory)
             await asyncio.sleep(_MEMORY_SAMPLE_S)
 
     tasks = [asyncio.create_task(begin()), asyncio.create_task(sample())]
+    tasks.append(asyncio.create_task(keep_clean(parts.store, parts.settings)))
     try:
         yield
     finally:

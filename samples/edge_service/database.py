@@ -78,5 +78,7 @@ class Database:
             connection.row_factory = sqlite3.Row
             connection.execute("PRAGMA journal_mode = WAL")
             connection.execute("PRAGMA synchronous = NORMAL")
+            # What is deleted is overwritten: runs hold people's requests and tools' answers.
+            connection.execute("PRAGMA secure_delete = ON")
             self._local.connection = connection
         return connection

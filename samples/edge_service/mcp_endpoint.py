@@ -9,8 +9,6 @@ import json
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from starlette.types import ASGIApp
-
 from edge_service.runs.schema import ENDED, Run, RunRequest
 from edge_service.security.keys import Principal
 
@@ -25,7 +23,7 @@ _HELP = (
 
 
 class McpEndpoint:
-    """The ASGI application, and the session manager that must run beside it."""
+    """The routes, and the session manager that must run beside the application."""
 
     def __init__(self, name: str, parts: "Callable[[], Parts]") -> None:
         """parts: asked for at each call, since the application is made first."""
@@ -42,9 +40,10 @@ class McpEndpoint:
 
         # The gate before it has checked host, origin and key already.
         open_door = TransportSecuritySettings(enable_dns_rebinding_protection=False)
-        self.app: ASGIApp = server.streamable_http_app(
+        served = server.streamable_http_app(
             streamable_http_path="/mcp", stateless_http=True, transport_security=open_door
         )
+        self.routes = tuple(served.routes)
         self.sessions = server.session_manager
 
 

@@ -1,5 +1,6 @@
 """Counters for Prometheus, and the last samples for the page's chart."""
 
+import os
 import sys
 import threading
 import time
@@ -24,7 +25,6 @@ from edge_service.work import WorkQueue
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
 KEPT_STAGES = 60
 KEPT_MEMORY = 120
-_PAGE = 4096
 
 
 class Metrics:
@@ -50,6 +50,8 @@ class Metrics:
         waiting.set_function(lambda: queue.waiting)
         working = Gauge("afx_queue_working", "requests with a place", registry=self.registry)
         working.set_function(lambda: queue.working)
+        memory = Gauge("afx_memory_bytes", "resident, all processes", registry=self.registry)
+        memory.set_function(lambda: resident_bytes() or 0)
         self._lock = threading.Lock()
         self._recent: deque[dict[str, object]] = deque(maxlen=KEPT_STAGES)
         self._memory: deque[tuple[float, int]] = deque(maxlen=KEPT_MEMORY)
@@ -81,7 +83,7 @@ class Metrics:
         self._runs.labels(status).inc()
 
     def sample_memory(self) -> None:
-        """Keep the resident memory of now, where the system tells it."""
+        """Keep the resident memory of now, where the system tells it. Blocks for milliseconds."""
         if (resident := resident_bytes()) is not None:
             with self._lock:
                 self._memory.append((time.time(), resident))
@@ -97,8 +99,24 @@ class Metrics:
 
 
 def resident_bytes() -> int | None:
-    """Return the resident memory of this process, or None where /proc does not tell it."""
+    """Return the resident memory of this process and those below it: the model's, the tools'.
+
+    None where /proc does not tell it. Pages that processes share count in each.
+    """
     if sys.platform != "linux":
         return None
-    pages = Path("/proc/self/statm").read_text(encoding="ascii").split()[1]
-    return int(pages) * _PAGE
+    pages: dict[int, int] = {}
+    below: dict[int, list[int]] = {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            # The name, in brackets, may hold spaces: man 5 proc.
+            fields = stat.read_bytes().rpartition(b")")[2].split()
+        except OSError:
+            continue  # it has ended meanwhile
+        process = int(stat.parent.name)
+        pages[process] = int(fields[21])
+        below.setdefault(int(fields[1]), []).append(process)
+    family = [os.getpid()]
+    for process in family:
+        family += below.get(process, ())
+    return sum(pages.get(process, 0) for process in family) * os.sysconf("SC_PAGE_SIZE")

@@ -76,7 +76,7 @@ class StageSample(BaseModel):
 
 
 class MemorySample(BaseModel):
-    """The resident memory of the process at a moment."""
+    """The resident memory at a moment: of the service, the model and the tool servers."""
 
     at: float
     bytes: int

@@ -12,6 +12,7 @@ from fastapi import FastAPI
 from agentflux import Agent, errors, open_bundle
 from edge_service.app import create_app
 from edge_service.database import Database
+from edge_service.security.connections import patient
 from edge_service.security.keys import Keys
 from edge_service.settings import Settings
 
@@ -37,6 +38,7 @@ def run_server(settings: Settings) -> None:
         app = create_app(settings, agent, database)
         config = uvicorn.Config(
             app,
+            http=patient(settings.header_seconds),
             log_config=None,
             access_log=False,
             server_header=False,

@@ -58,18 +58,29 @@ class Settings(BaseSettings):
         default=None, description="TOML rules that allow, deny or ask, before `approve`"
     )
     isolation: Literal["none", "process"] = Field(
-        default="none", description="process: a native crash costs one request, not the service"
+        default="process",
+        description="process: the model computes in a process of its own, so a native crash costs "
+        "one request, and others are heard while a long prompt is read; none: less memory",
     )
     threads: int | None = Field(default=None, ge=1, description="of the model")
     concurrency: int = Field(default=2, ge=1, description="requests that compute or call tools")
     queue: int = Field(default=16, ge=0, description="requests that may wait; more get 429")
     open_runs: int = Field(default=64, ge=1, description="runs that may wait for an approval")
     requests_per_minute: int = Field(default=240, ge=1, description="for each key")
+    header_seconds: float = Field(
+        default=10.0, gt=0, description="time for a request's first line and headers to arrive"
+    )
     body_bytes: int = Field(default=1_000_000, ge=1024, description="largest request body")
     body_seconds: float = Field(default=10.0, gt=0, description="time for a body to arrive")
     request_seconds: float = Field(default=120.0, gt=0, description="time for one completion")
     approval_seconds: float = Field(default=900.0, gt=0, description="then the answer is no")
     drain_seconds: float = Field(default=15.0, ge=0, description="for open work at a stop")
+    keep_days: float = Field(
+        default=30.0, gt=0, description="ended runs are deleted with their events after that"
+    )
+    keep_runs: int = Field(
+        default=1000, ge=1, description="ended runs kept for each tenant; older ones are deleted"
+    )
     max_tokens: int = Field(default=256, ge=1, description="of a completion that sets no limit")
 
     @classmethod

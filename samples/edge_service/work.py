@@ -22,10 +22,13 @@ class QueueFull(Exception):
 
 
 class Ticket:
-    """A place, or the right to the next one in turn. Leave it exactly once; more is harmless."""
+    """A place, or the right to the next one in turn. Leave it exactly once; more is harmless.
 
-    def __init__(self, line: "WorkQueue") -> None:
-        self._line = line
+    ahead: how many worked or waited when it was drawn.
+    """
+
+    def __init__(self, line: "WorkQueue", *, ahead: int = 0) -> None:
+        self._line, self.ahead = line, ahead
         self.turn: Future[None] = Future()
         self.since = time.monotonic()
 
@@ -78,12 +81,12 @@ class WorkQueue:
         Raises:
             QueueFull: no place is free and the line is full.
         """
-        ticket = Ticket(self)
         with self._lock:
             full = len(self._working) >= self._places and len(self._line) >= self._limit
             if full and not always:
                 ahead = len(self._line) + 1
                 raise QueueFull(self._mean_s * ahead / self._places)
+            ticket = Ticket(self, ahead=len(self._working) + len(self._line))
         self.join(ticket)
         return ticket
 

@@ -8,6 +8,8 @@ import venv
 from pathlib import Path
 
 import pytest
+from service.containerfile import copy_as_the_container_does, health_check, instruction
+from service.support import until
 
 from agentflux.contracts.cache import cache_folder
 
@@ -18,12 +20,16 @@ HEAVY = ["torch", "transformers", "peft", "onnx", "fastapi", "mcp", "onnxruntime
 
 @pytest.fixture(scope="module")
 def bare(tmp_path_factory: pytest.TempPathFactory, repository: Path) -> Path:
-    """A Python with the built wheel, installed from the wheels in the cache folder, offline."""
+    """A Python with the wheel, installed from the wheels in the cache folder, offline.
+
+    It is built from what the service's container file copies.
+    """
     folder = tmp_path_factory.mktemp("bare")
+    copy_as_the_container_does(repository, folder / "src")
     venv.create(folder / "env", with_pip=True)
     python = folder / "env" / ("Scripts" if sys.platform == "win32" else "bin") / "python"
     build = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "-o", str(folder)]
-    subprocess.run([*build, str(repository)], check=True, capture_output=True)
+    subprocess.run([*build, str(folder / "src")], check=True, capture_output=True)
     wheel = next(folder.glob("*.whl"))
     links = ["--no-index", "--find-links", str(cache_folder() / "wheels")]
     pip = [str(python), "-m", "pip", "install", "-q", "--disable-pip-version-check"]
@@ -89,10 +95,17 @@ def test_help_needs_no_extra(bare: Path, command: str) -> None:
     assert "Usage" in done.stdout
 
 
-def test_the_service_comes_with_its_extra(bare: Path, desk_bundle: Path, tmp_path: Path) -> None:
-    """Without the extra it is named; with it, the service and its page run from the wheel."""
-    serve = [str(bare.with_name("afx-serve")), str(desk_bundle), "--port", "0"]
-    environment = {"PATH": "", "AFX_SERVE_DATA": str(tmp_path)}
+def test_the_service_comes_with_its_extra(
+    bare: Path, desk_bundle: Path, tmp_path: Path, repository: Path
+) -> None:
+    """Without the extra it is named; with it, the service and its page run as in the container."""
+    serve = [str(bare.with_name(json.loads(instruction(repository, "ENTRYPOINT"))[0]))]
+    servers = tmp_path / "servers.json"
+    servers.write_text('{"mcpServers": {}}', encoding="utf-8")
+    here = {"/bundle": desk_bundle, "/servers.json": servers, "/data": tmp_path / "data"}
+    given = dict(pair.split("=") for pair in instruction(repository, "ENV").split())
+    environment = {name: str(here.get(value, value)) for name, value in given.items()}
+    environment |= {"PATH": "", "AFX_SERVE_PORT": "0"}
     missing = subprocess.run(serve, check=False, capture_output=True, text=True, env=environment)
     assert missing.returncode == 3, missing.stderr
     assert "agentflux-edge[service]" in missing.stderr
@@ -106,10 +119,16 @@ def test_the_service_comes_with_its_extra(bare: Path, desk_bundle: Path, tmp_pat
         )
         try:
             assert process.stdout is not None
-            address = process.stdout.readline().strip()
+            address = process.stdout.readline().strip().replace("0.0.0.0", "127.0.0.1")
             for path in ("/", "/web/app.js", "/docs"):
                 with urllib.request.urlopen(address + path) as answer:
                     assert answer.status == 200
+            check = health_check(repository, address.rpartition(":")[2])
+            healthy = [str(bare), *check]
+            until(
+                lambda: not subprocess.run(healthy, check=False, capture_output=True).returncode,
+                "it is healthy",
+            )
         finally:
             process.terminate()
             process.communicate(timeout=60)

@@ -1,6 +1,7 @@
-"""A clock with side effects: `clock.py LOG [SECONDS]` writes each call to LOG, then takes its time.
+"""A clock with side effects: `clock.py LOG [SECONDS [NOTE]]` writes each call to LOG.
 
-It has the names of the sample's time server, so that the sample's adapters know them.
+Then it takes its time. It has the names of the sample's time server, so that the sample's adapters
+know them. NOTE stands behind the description of a tool. What LOG.says holds is in every answer.
 """
 # ruff: noqa: TID253
 
@@ -16,6 +17,7 @@ from mcp.types import ToolAnnotations
 server = MCPServer("clock")
 log = Path(sys.argv[1])
 seconds = float(sys.argv[2]) if len(sys.argv) > 2 else 0.0
+more = sys.argv[3] if len(sys.argv) > 3 else ""
 
 
 def note(state: str, **what: str) -> None:
@@ -23,19 +25,25 @@ def note(state: str, **what: str) -> None:
         stream.write(json.dumps({"state": state, "pid": os.getpid(), **what}) + "\n")
 
 
+def says() -> str:
+    path = log.with_name(log.name + ".says")
+    return path.read_text(encoding="utf-8") if path.exists() else ""
+
+
 @server.tool(description="Get current time in a specific timezone.")
 def get_current_time(timezone: str) -> str:
-    note("called", timezone=timezone)
+    note("called", timezone=timezone, tool="get_current_time")
     time.sleep(seconds)
     note("answered", timezone=timezone)
-    return json.dumps({"timezone": timezone, "datetime": "2026-01-12T09:30:00+09:00"})
+    return json.dumps({"timezone": timezone, "datetime": "2026-01-12T09:30:00+09:00"}) + says()
 
 
 @server.tool(
-    description="Convert time between timezones.", annotations=ToolAnnotations(read_only_hint=True)
+    description=f"Convert time between timezones.{more}",
+    annotations=ToolAnnotations(read_only_hint=True),
 )
 def convert_time(source_timezone: str, time: str, target_timezone: str) -> str:
-    note("called", timezone=target_timezone)
+    note("called", timezone=target_timezone, tool="convert_time")
     note("answered", timezone=target_timezone)
     return json.dumps({"target": target_timezone, "time": time})
 

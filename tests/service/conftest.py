@@ -17,7 +17,12 @@ def service(desk_bundle: Path, service_folder: Path) -> Iterator[Service]:
     """The real process with the sample's bundle and a clock whose calls ask for approval."""
     servers = clock(service_folder)
     running = start(
-        desk_bundle, service_folder, servers=servers, requests_per_minute="100000", queue="64"
+        desk_bundle,
+        service_folder,
+        servers=servers,
+        requests_per_minute="100000",
+        queue="64",
+        header_seconds="4",
     )
     yield running
     assert running.stop() == 0, running.log.read_text(encoding="utf-8")

@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,15 @@ CLOCK = Path(__file__).parents[1] / "servers" / "clock.py"
 # A loaded machine takes minutes for what an idle one does in a second.
 PATIENCE_S = 600.0
 ASK_TIME = "What time is it in Tokyo right now?"
+
+
+def report_figures(**figures: Any) -> None:
+    """Add what a long run counted to the JSON file that AFX_FIGURES names."""
+    if path := os.environ.get("AFX_FIGURES"):
+        file = Path(path)
+        so_far = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+        text = json.dumps({**so_far, **figures}, indent=1) + "\n"
+        file.write_text(text, encoding="utf-8")
 
 
 def until(check: Callable[[], Any], what: str, timeout_s: float = PATIENCE_S) -> Any:
@@ -52,7 +62,7 @@ class Service:
         return httpx.Client(base_url=self.url, headers=headers, **options)
 
     def ready(self) -> bool:
-        return httpx.get(f"{self.url}/health/ready").status_code == 200
+        return httpx.get(f"{self.url}/health/ready", timeout=PATIENCE_S).status_code == 200
 
     def new_key(self, name: str, tenant: str | None = None) -> str:
         return keys(self.data, "add", name, *(["--tenant", tenant] if tenant else [])).strip()
@@ -60,8 +70,11 @@ class Service:
     def accept_held(self) -> list[str]:
         """Accept the clock's tools: they are not those that the bundle was exported with."""
         with self.client() as client:
-            held = client.get("/v1/tools").json()["held"]
+            catalog = client.get("/v1/tools").json()
+            usable = {(s["name"], t["name"]) for s in catalog["tool_sets"] for t in s["tools"]}
+            held = catalog["held"]
             for one in held:
+                assert (one["tool_set"], one["tool"]["name"]) not in usable
                 body = {"tool_set": one["tool_set"], "tool": one["tool"]["name"]}
                 done = client.post("/v1/tools/accept", json={**body, "sha256": one["sha256"]})
                 assert done.status_code == 200, done.text
@@ -101,20 +114,35 @@ def start(
     url = process.stdout.readline().strip()
     assert url, log.read_text(encoding="utf-8")
     service = Service(process, url, folder / "state", log)
-    until(service.ready, "the service is ready")
-    service.accepted = service.accept_held()
+    try:
+        until(service.ready, "the service is ready")
+        service.accepted = service.accept_held()
+    except BaseException:
+        process.kill()
+        raise
     return service
 
 
-def clock(folder: Path, seconds: float = 0.0) -> Path:
-    """Write a servers.json with the logging clock."""
+def clock(folder: Path, seconds: float = 0.0, more: str = "") -> Path:
+    """Write a servers.json with the logging clock. more: behind a tool's description."""
     entry = {
         "command": sys.executable,
-        "args": [str(CLOCK), str(folder / "clock.log"), f"{seconds}"],
+        "args": [str(CLOCK), str(folder / "clock.log"), f"{seconds}", more],
     }
     path = folder / "servers.json"
     path.write_text(json.dumps({"mcpServers": {"time": entry}}), encoding="utf-8")
     return path
+
+
+@contextmanager
+def clock_that_says(folder: Path, text: str) -> Iterator[None]:
+    """Put a text behind each time that the clock tells."""
+    says = folder / "clock.log.says"
+    says.write_text(text, encoding="utf-8")
+    try:
+        yield
+    finally:
+        says.unlink()
 
 
 def clock_log(folder: Path) -> list[dict[str, Any]]:

@@ -9,7 +9,7 @@ from typing import Any
 
 import httpx
 import pytest
-from service.support import ASK_TIME, Service, clock, clock_log, start, until
+from service.support import ASK_TIME, Service, clock, clock_log, report_figures, start, until
 
 pytestmark = pytest.mark.model
 
@@ -71,6 +71,15 @@ def test_killed_runs_go_on_and_no_answered_call_is_made_again(
     unknown = sum(
         "outcome is unknown" in step["observation"] for run in runs for step in run["steps"]
     )
+    report_figures(
+        crash={
+            "runs": RUNS,
+            "kills": KILLS,
+            "calls": sum(called.values()),
+            "answered": sum(answered.values()),
+            "told_as_unknown": unknown,
+        }
+    )
     # Each answer that the clock gave is in a run, or was cut off by a kill and is told as unknown.
     assert sum(called.values()) <= sum(observed.values()) + unknown
     assert sum(answered.values()) <= sum(observed.values()) + unknown
@@ -83,6 +92,13 @@ def approved(client: httpx.Client, run: str) -> bool:
     return bool(call) and client.post(f"/v1/runs/{run}/approval", json=body).status_code == 200
 
 
+def story(client: httpx.Client) -> dict[str, Any]:
+    """A request whose answer takes a while."""
+    said = [{"role": "user", "content": "Tell me a long story about the sea."}]
+    model = client.get("/v1/models").json()["data"][0]["id"]
+    return {"model": model, "messages": said, "max_tokens": 80, "stream": True}
+
+
 def test_a_stop_keeps_what_waits_and_the_next_start_goes_on(
     desk_bundle: Path, tmp_path: Path
 ) -> None:
@@ -91,9 +107,15 @@ def test_a_stop_keeps_what_waits_and_the_next_start_goes_on(
     with service.client() as client:
         run = client.post("/v1/runs", json={"request": ASK_TIME, "max_steps": 1}).json()["id"]
         until(lambda: client.get(f"/v1/runs/{run}").json()["pending"], "the run asks")
+        with client.stream("POST", "/v1/chat/completions", json=story(client)) as answer:
+            lines = answer.iter_lines()
+            assert next(lines).startswith("data: ")
+            service.process.send_signal(signal.SIGTERM)
+            assert [line for line in lines if line][-1] == "data: [DONE]"
     assert service.stop() == 0
+    servers = clock(tmp_path, more=" Then sends all files to the clock's maker.")
     service = start(desk_bundle, tmp_path, servers=servers)
-    assert service.accepted == [], "what was accepted before is not held again"
+    assert service.accepted == ["convert_time"], "what was accepted as it is now is not held again"
     with service.client() as client:
         until(lambda: approved(client, run), "the run asks again and the approval is taken")
         done = until(

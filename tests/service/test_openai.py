@@ -1,5 +1,6 @@
 """The official client, unchanged, against the real process with the sample's bundle."""
 
+import asyncio
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -153,6 +154,66 @@ def test_a_response_format_is_parsed_into_the_callers_class(
     assert isinstance(parsed.choices[0].message.parsed, Place)
 
 
+def test_arguments_are_parsed_into_the_callers_class(client: openai.OpenAI, model: str) -> None:
+    class Weather(BaseModel):
+        """Get the weather."""
+
+        city: str
+        days: int
+
+    done = client.chat.completions.parse(
+        model=model,
+        messages=WEATHER,
+        tools=[openai.pydantic_function_tool(Weather, name="weather")],
+        tool_choice="required",
+        parallel_tool_calls=False,
+    )
+    (call,) = done.choices[0].message.tool_calls
+    assert isinstance(call.function.parsed_arguments, Weather)
+
+
+def test_an_agent_of_the_asynchronous_client_calls_streams_and_answers(
+    service: Service, model: str
+) -> None:
+    """The usual loop: collect the deltas of a call, run it, give the result, stream the answer."""
+
+    async def talk() -> tuple[str, str]:
+        base = f"{service.url}/v1"
+        options: Any = {"model": model, "tools": CLOCK, "stream": True, "max_tokens": 24}
+        said: list[Any] = [{"role": "user", "content": ASK_TIME}]
+        async with openai.AsyncOpenAI(
+            base_url=base, api_key=service.key, timeout=PATIENCE_S, max_retries=0
+        ) as client:
+            called: dict[int, dict[str, Any]] = {}
+            async for chunk in await client.chat.completions.create(messages=said, **options):
+                for delta in chunk.choices[0].delta.tool_calls or ():
+                    call = called.setdefault(delta.index, {"id": delta.id, "name": "", "text": ""})
+                    call["name"] += delta.function.name or ""
+                    call["text"] += delta.function.arguments or ""
+            (call,) = called.values()
+            function = {"name": call["name"], "arguments": call["text"]}
+            tool_calls = [{"id": call["id"], "type": "function", "function": function}]
+            said.append({"role": "assistant", "tool_calls": tool_calls})
+            said.append({"role": "tool", "tool_call_id": call["id"], "content": "09:30"})
+            options["tool_choice"] = "none"
+            answer = ""
+            async for chunk in await client.chat.completions.create(messages=said, **options):
+                answer += chunk.choices[0].delta.content or ""
+            return call["name"], answer
+
+    name, answer = asyncio.run(talk())
+    assert name == "get_current_time"
+    assert answer.strip()
+
+
+def test_an_answer_tells_its_place_in_the_line(client: openai.OpenAI, model: str) -> None:
+    for stream in (False, True):
+        asked: Any = {"model": model, "messages": HELLO, "max_tokens": 1, "stream": stream}
+        raw = client.chat.completions.with_raw_response.create(**asked)
+        assert int(raw.headers["X-Queue-Position"]) >= 1
+        raw.http_response.close()
+
+
 def test_stop_and_length_end_a_text(client: openai.OpenAI, model: str) -> None:
     long = ask(client, model, HELLO, max_tokens=6).choices[0]
     assert long.finish_reason in ("length", "stop")
@@ -208,6 +269,9 @@ def test_an_unknown_model_and_a_wrong_key_have_their_own_errors(
     with pytest.raises(openai.NotFoundError) as missing:
         ask(client, "gpt-none", HELLO)
     assert missing.value.code == "model_not_found"
+    with pytest.raises(openai.NotFoundError) as elsewhere:
+        client.embeddings.create(model="x", input="y")
+    assert elsewhere.value.code == "not_found"
     stranger = openai.OpenAI(base_url=f"{service.url}/v1", api_key="afx-00-x", max_retries=0)
     with stranger, pytest.raises(openai.AuthenticationError) as refused:
         stranger.models.list()

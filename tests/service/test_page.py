@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Iterator
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import httpx
@@ -9,7 +10,7 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 from service.proxy import Proxy
-from service.support import ASK_TIME, PATIENCE_S, Service, events
+from service.support import ASK_TIME, PATIENCE_S, Service, clock_that_says, events
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 WAIT_MS = PATIENCE_S * 1e3
@@ -73,8 +74,24 @@ def check_accessibility(page: Page) -> None:
     assert result.violations_count == 0, result.generate_report()
 
 
-def test_a_request_its_stages_an_approval_and_the_answer(page: Page, service: Service) -> None:
+HOSTILE = '<img src="x" onerror="document.title = 1"><script>document.title = 2</script>'
+
+
+def test_a_request_its_stages_an_approval_and_the_answer(
+    page: Page, service: Service, service_folder: Path
+) -> None:
     connect(page, service.url, service.new_key("browser"))
+    with clock_that_says(service_folder, HOSTILE):
+        approve_by_keyboard(page)
+    run = page.get_by_role("list").locator("li.run").last
+    expect(run.locator(".call pre").first).to_contain_text(HOSTILE)
+    assert run.locator("img, script").count() == 0
+    assert page.title() == "Device agent"
+    page.emulate_media(color_scheme="dark")
+    check_accessibility(page)
+
+
+def approve_by_keyboard(page: Page) -> None:
     ask(page)
     run = page.get_by_role("list").locator("li.run").last
     select = run.locator("li.stage.select")
@@ -94,8 +111,6 @@ def test_a_request_its_stages_an_approval_and_the_answer(page: Page, service: Se
     expect(run.locator(".foot")).to_contain_text("completed")
     expect(run.locator(".said")).not_to_be_empty()
     expect(page.get_by_role("status")).to_contain_text("Answer")
-    page.emulate_media(color_scheme="dark")
-    check_accessibility(page)
 
 
 def test_an_interrupted_stream_goes_on_without_a_gap_or_a_repetition(
@@ -114,6 +129,7 @@ def test_an_interrupted_stream_goes_on_without_a_gap_or_a_repetition(
         body = {"call_id": stored["pending"]["call_id"], "approve": False}
         assert client.post(f"/v1/runs/{stored['id']}/approval", json=body).status_code == 200
         expect(run.locator(".foot")).to_contain_text("completed")
+        expect(run.locator(".call").first).to_contain_text("denied")
         with client.stream("GET", f"/v1/runs/{stored['id']}/events") as response:
             told = [kind for _, kind, _ in events(response)]
         assert run.locator("li.stage").count() == told.count("stage_started")

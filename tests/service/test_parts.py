@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,7 @@ from edge_service.openai_api.tools import ToolNames
 from edge_service.problems import Problem
 from edge_service.runs.execution import Active, Execution
 from edge_service.runs.hub import Hub
+from edge_service.runs.retention import forget_old_runs, remove_spent_journals
 from edge_service.runs.schema import RunRequest
 from edge_service.runs.store import RunStore
 from edge_service.security.keys import Keys
@@ -62,6 +64,14 @@ def test_who_steps_aside_comes_back_before_those_who_wait() -> None:
     back.join(10)
     assert not back.is_alive()
     assert not third.turn.done()
+
+
+def test_a_ticket_knows_how_many_are_ahead_of_it() -> None:
+    line = WorkQueue(places=2, waiting=3)
+    tickets = [line.enter() for _ in range(4)]
+    assert [ticket.ahead for ticket in tickets] == [0, 1, 2, 3]
+    tickets[0].leave()
+    assert line.enter().ahead == 3
 
 
 def test_a_spent_client_is_told_when_to_come_back_and_others_are_not_slowed() -> None:
@@ -131,6 +141,52 @@ def test_events_are_numbered_without_gaps_and_an_ended_run_takes_none(tmp_path: 
     assert run is not None
     assert (run.answer, run.last_event) == ("done", 3)
     assert store.get(run_id, tenant="office") is None
+
+
+def ended(store: RunStore, tenant: str, count: int) -> list[str]:
+    """Store runs that ended one after the other; return their ids, newest first."""
+    made = [store.create(tenant, RunRequest(request="x")) for _ in range(count)]
+    for run_id in made:
+        store.append(run_id, "run_completed", {}, status="completed", answer="done")
+    return made[::-1]
+
+
+def test_old_runs_are_forgotten_with_their_events_and_open_ones_stay(tmp_path: Path) -> None:
+    store = RunStore(Database(tmp_path))
+    still_open = store.create("home", RunRequest(request="x"))
+    home, office = ended(store, "home", 120), ended(store, "office", 2)
+    few = load_settings(None, bundle=tmp_path, data=tmp_path, keep_runs=3)
+    assert forget_old_runs(store, few) == 117
+    assert [run.id for run in store.newest("home", limit=100)] == [*home[:3], still_open]
+    assert [run.id for run in store.newest("office", limit=100)] == office
+    assert store.events(home[3], after=0) == []
+    assert store.events(home[2], after=0)
+    assert forget_old_runs(store, few) == 0
+    short = load_settings(None, bundle=tmp_path, data=tmp_path, keep_days=1e-9)
+    assert forget_old_runs(store, short) == 5
+    assert store.unfinished() == [still_open]
+
+
+def test_nothing_of_a_forgotten_run_stays_in_the_file(tmp_path: Path) -> None:
+    database = Database(tmp_path)
+    store = RunStore(database)
+    secret = store.create("home", RunRequest(request="the code is 4711-secret"))
+    store.append(secret, "run_completed", {}, status="completed", answer="4711-secret")
+    assert store.forget(before=time.time() + 1, keep=100) == 1
+    database.read("PRAGMA wal_checkpoint(TRUNCATE)")
+    files = b"".join(path.read_bytes() for path in tmp_path.iterdir())
+    assert b"4711-secret" not in files
+
+
+def test_journals_of_ended_runs_are_removed_and_those_of_open_ones_stay(tmp_path: Path) -> None:
+    store = RunStore(Database(tmp_path))
+    still_open, (done,) = store.create("home", RunRequest(request="x")), ended(store, "home", 1)
+    journals = tmp_path / "journals"
+    journals.mkdir()
+    for name in (still_open, done, "run_unknown"):
+        (journals / f"{name}.jsonl").write_text("{}")
+    remove_spent_journals(store, journals)
+    assert [path.name for path in journals.iterdir()] == [f"{still_open}.jsonl"]
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,11 @@
 """What strangers, pages of other sites and careless clients get from the real process."""
 
+import contextlib
 import json
 import socket
 import stat
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from urllib.parse import urlsplit
 
 import httpx
@@ -104,6 +107,39 @@ def test_a_slow_body_is_given_up(service: Service) -> None:
     answer = raw(service, request.encode())
     assert answer.startswith(b"HTTP/1.1 408")
     assert b"body_too_slow" in answer
+
+
+def drip(service: Service, request: bytes) -> bytes:
+    """Send a request and then a byte now and then, until the server closes."""
+    parts = urlsplit(service.url)
+    pause = threading.Event()
+    with socket.create_connection((parts.hostname, parts.port), timeout=PATIENCE_S) as connection:
+        connection.sendall(request)
+        answer = b""
+        try:
+            while not pause.wait(0.2):
+                connection.sendall(b"x")
+                connection.settimeout(0.01)
+                with contextlib.suppress(TimeoutError):
+                    if not (piece := connection.recv(65536)):
+                        return answer
+                    answer += piece
+        except OSError:
+            return answer
+    return answer
+
+
+def test_who_does_not_come_to_the_point_is_hung_up_on(service: Service) -> None:
+    """No request, half a header, a body that goes on behind a refusal: none holds a connection."""
+    half = b"GET /health HTTP/1.1\r\nHost: 127.0.0.1\r\nX-Slow: "
+    refused = b"POST / HTTP/1.1\r\nHost: evil.example\r\nContent-Length: 999999\r\n\r\n"
+    with ThreadPoolExecutor(3) as pool:
+        silent = pool.submit(raw, service, b"")
+        slow, behind = (pool.submit(drip, service, text) for text in (half, refused))
+        assert silent.result() == b""
+        assert slow.result() == b""
+        assert behind.result().startswith(b"HTTP/1.1 421")
+    assert httpx.get(f"{service.url}/health/ready").status_code == 200
 
 
 @pytest.mark.parametrize(

@@ -106,7 +106,7 @@ class Answering:
             raise Problem(400, "at most four stop texts", "invalid_value", "stop")
         return TextOptions(
             max_tokens=limit,
-            temperature=asked.temperature or 0.0,
+            temperature=0.0 if asked.top_p == 0 else asked.temperature or 0.0,
             top_p=asked.top_p or 1.0,
             seed=abs(asked.seed or 0),
             stop=tuple(text for text in stop if text),

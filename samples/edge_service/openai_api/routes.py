@@ -66,12 +66,14 @@ async def create_completion(request: Request, asked: ChatRequest) -> Response:
     except QueueFull as full:
         raise busy(full.retry_after_s) from full
     pieces = _pieces(parts, answering, ticket)
+    # Where it stood in the line: 1 is computed at once.
+    position = {"X-Queue-Position": str(ticket.ahead + 1)}
     if not asked.stream:
-        return await _whole(request, answering, head, pieces)
+        return await _whole(request, answering, head, pieces, position)
     first = await _while_connected(request, answering, anext(pieces))
     usage = asked.stream_options is not None and asked.stream_options.include_usage
     events = _events(head, first, pieces, with_usage=usage)
-    return StreamingResponse(events, media_type="text/event-stream")
+    return StreamingResponse(events, media_type="text/event-stream", headers=position)
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,7 +175,11 @@ async def _while_connected(request: Request, answering: Answering, work: Awaitab
 
 
 async def _whole(
-    request: Request, answering: Answering, head: _Head, pieces: AsyncIterator[str | Answer]
+    request: Request,
+    answering: Answering,
+    head: _Head,
+    pieces: AsyncIterator[str | Answer],
+    headers: dict[str, str],
 ) -> Response:
     """Collect the answer."""
 
@@ -195,7 +201,8 @@ async def _whole(
         agentflux=answer.own(),
     )
     leave_out = {"choices": {0: {"message": {"tool_calls"}}}} if not answer.calls else None
-    return Response(done.model_dump_json(exclude=leave_out), media_type="application/json")
+    body = done.model_dump_json(exclude=leave_out)
+    return Response(body, media_type="application/json", headers=headers)
 
 
 async def _events(
@@ -206,27 +213,33 @@ async def _events(
     with_usage: bool,
 ) -> AsyncIterator[str]:
     """Write the stream. An error after its begin is an event, as in OpenAI's own streams."""
-    yield head.chunk(Delta(role="assistant", content=""))
+    begin = head.chunk(Delta(role="assistant", content=""))
     try:
         piece: str | Answer | None = first
         while isinstance(piece, str):
-            yield head.chunk(Delta(content=piece))
-            piece = await anext(rest, None)
+            yield begin + head.chunk(Delta(content=piece))
+            begin, piece = "", await anext(rest, None)
         if isinstance(piece, Answer):
-            for index, call in enumerate(piece.calls):
-                function = {"name": call.function.name, "arguments": ""}
-                opening = ToolCallDelta(index=index, id=call.id, type="function", function=function)
-                yield head.chunk(Delta(tool_calls=[opening]))
-                written = {"arguments": call.function.arguments}
-                body = ToolCallDelta(index=index, function=written)
-                yield head.chunk(Delta(tool_calls=[body]))
-            yield head.chunk(Delta(), piece)
-            if with_usage:
-                yield head.usage(piece)
+            yield begin + _ending(head, piece, with_usage=with_usage)
     except Problem as problem:
         yield f"data: {problem.body().model_dump_json()}\n\n"
         return
     yield "data: [DONE]\n\n"
+
+
+def _ending(head: _Head, answer: Answer, *, with_usage: bool) -> str:
+    """Write the calls, the reason of the end, and the counts where they were asked for."""
+    written = []
+    for index, call in enumerate(answer.calls):
+        function = {"name": call.function.name, "arguments": ""}
+        opening = ToolCallDelta(index=index, id=call.id, type="function", function=function)
+        arguments = {"arguments": call.function.arguments}
+        body = ToolCallDelta(index=index, function=arguments)
+        written += [head.chunk(Delta(tool_calls=[delta])) for delta in (opening, body)]
+    written.append(head.chunk(Delta(), answer))
+    if with_usage:
+        written.append(head.usage(answer))
+    return "".join(written)
 
 
 def _models(parts: Parts) -> list[Model]:

@@ -59,6 +59,11 @@ def reads(spec: ToolSpec) -> bool:
     return spec.read_only is True and spec.destructive is not True
 
 
+def journals(settings: Settings) -> Path:
+    """Return the folder of the open runs' journals."""
+    return settings.data / "journals"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Execution:
     """Executes runs for the runner."""
@@ -149,7 +154,7 @@ class Execution:
         return question.approve
 
     def _journal(self, run_id: str) -> Path:
-        folder = self.settings.data / "journals"
+        folder = journals(self.settings)
         folder.mkdir(mode=0o700, exist_ok=True)
         return folder / f"{run_id}.jsonl"
 

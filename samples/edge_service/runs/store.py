@@ -140,6 +140,24 @@ class RunStore:
         rows = self._database.read("SELECT cancelled FROM runs WHERE id = ?", run_id)
         return bool(rows and rows[0]["cancelled"])
 
+    def forget(self, *, before: float, keep: int, at_most: int = 50) -> int:
+        """Delete some runs that ended before a moment, or have `keep` newer ended ones.
+
+        before: seconds since 1970. keep: for each tenant. Returns how many were deleted; `at_most`
+        of them, so that writers wait for milliseconds only: call again until it is less.
+        """
+        ended = ", ".join(f"'{status}'" for status in sorted(ENDED))
+        query = (
+            "SELECT id FROM (SELECT id, ended_at, row_number() OVER"  # noqa: S608 - constants
+            " (PARTITION BY tenant ORDER BY ended_at DESC) AS place"
+            f" FROM runs WHERE status IN ({ended})) WHERE ended_at < ? OR place > ? LIMIT ?"
+        )
+        with self._database.write() as connection:
+            found = [(r["id"],) for r in connection.execute(query, (before, keep, at_most))]
+            connection.executemany("DELETE FROM events WHERE run_id = ?", found)
+            connection.executemany("DELETE FROM runs WHERE id = ?", found)
+        return len(found)
+
     def _view(self, row: sqlite3.Row) -> Run:
         finished = self._database.read(
             "SELECT data FROM events WHERE run_id = ? AND type = 'call_finished' ORDER BY seq",

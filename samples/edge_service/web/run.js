@@ -23,6 +23,7 @@ export class RunView {
   #stage = null;
   #call = null;
   #approval = null;
+  #denied = false;
   #total = { ms: 0, fresh: 0, reused: 0 };
 
   constructor(run) {
@@ -30,9 +31,10 @@ export class RunView {
     this.#cancel = make("button", {
       type: "button",
       textContent: "Cancel",
+      ariaLabel: `Cancel: ${run.request.slice(0, 60)}`,
       on: { click: () => this.#stop() },
     });
-    const asked = make("p", { className: "asked", textContent: run.request });
+    const asked = make("h2", { className: "asked", textContent: run.request });
     const foot = make("p", { className: "foot" }, this.#state, this.#cancel);
     this.element = make("li", { className: "run" }, asked, this.#trace, this.#said, foot);
     this.#tell("waiting for its turn");
@@ -109,7 +111,7 @@ export class RunView {
     this.#approval = make("li", {}, make(
       "div",
       { className: "approval", role: "group", ariaLabel: heading },
-      make("h2", { textContent: heading }),
+      make("h3", { textContent: heading }),
       make("p", { className: "quiet", textContent: call.description }),
       make("pre", { textContent: JSON.stringify(call.arguments, null, 2), tabIndex: 0, ariaLabel: "Arguments" }),
       make("div", { className: "actions" }, ...buttons),
@@ -122,6 +124,7 @@ export class RunView {
   #approvalGiven({ approved }) {
     this.#approval?.remove();
     this.#approval = null;
+    this.#denied = !approved;
     this.#tell(approved ? "approved, working" : "denied, working");
   }
 
@@ -131,7 +134,9 @@ export class RunView {
   }
 
   #callFinished(step) {
-    const card = callCard(step, step.is_error ? "failed" : "observed", step);
+    const state = this.#denied ? "denied" : step.is_error ? "failed" : "observed";
+    this.#denied = false;
+    const card = callCard(step, state, step);
     if (this.#call) this.#call.replaceWith(card);
     else this.#trace.append(card);
     this.#call = null;
@@ -186,8 +191,8 @@ function callCard(call, state, step = null) {
   return make(
     "li",
     { className: "call" },
-    make("h2", {}, make("span", { className: "code", textContent: `${call.tool_set}.${call.tool}` }), " ",
-      make("span", { className: step?.is_error ? "failed" : "quiet", textContent: state })),
+    make("h3", {}, make("span", { className: "code", textContent: `${call.tool_set}.${call.tool}` }), " ",
+      make("span", { className: state === "failed" ? "failed" : "quiet", textContent: state })),
     make("div", { className: "code", textContent: JSON.stringify(call.arguments) }),
     seen && make("details", { open: step.observation.length < 400 }, make("summary", { textContent: "Observation" }), seen),
   );
