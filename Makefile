@@ -77,10 +77,6 @@ bench-train: $(READY)  ## Prefix-cached against plain training: speed, gradients
 	@$(BIN)/python tests/bench/train_prefix.py $(BENCH_RECIPE) --only route --peak-examples 120 \
 	  --out docs/benchmarks/train-route.json
 
-train: $(READY)  ## Prefix-cached against plain training (after `make train` has built the data)
-	@for adapter in route select.filesystem args.filesystem; do \
-	  $(BIN)/python tests/bench/train_prefix.py $(DESK)/recipe.toml --only $$adapter || exit 1; done
-
 evidence-quick: $(READY)  ## One cell of the evidence: base, joint, matched, decoupled on int4 (15 minutes)
 	@$(BIN)/python tests/bench/evidence.py
 
