@@ -1,13 +1,18 @@
 """What LoRA branches cost: graphs and adapters in turns, each measurement in a process of its own.
 
-python tests/bench/graphs.py [--profile cpu-int4] [--rounds 5] [--out tests/bench/results]
+python tests/bench/graphs.py [--profile cpu-int4] [--rounds 5] [--out docs/benchmarks]
 
 Compared on SmolLM2-135M-Instruct, prefill of 512 tokens and decode of 64:
 
 - `base`: the bundle without adapters, the profile's plain graph;
 - `attention, none` / `attention, r16`: branches on q, k, v, o; the null adapter or one active;
 - `all, none` / `all, r16`: branches on every linear layer;
-- `builder`: the model builder's own route for one adapter of all linear layers, r16.
+- `attention, Olive` / `all, Olive`: the graph that the builder and Olive's adapter extraction make:
+  the builder with `adapter_path` unpacks q, k, v and gives each projection its own A and B, which
+  become graph inputs. Its base weights are quantized as the bundle's are, so that only the form of
+  the branches differs;
+- `builder`: the builder's adapter route in int4 alone. The LoRA is constant and quantized as well,
+  so it cannot be switched; its base has other kernels (whole zeros, a 4-bit head).
 
 The floor beside a row is the time that reading the adapter's bytes adds, if bytes were all.
 """
@@ -16,6 +21,7 @@ The floor beside a row is the time that reading the adapter's bytes adds, if byt
 import argparse
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -24,12 +30,14 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+import numpy as np
 from runs import save_result, table
 
 MODEL = "smollm2-135m-instruct"
 ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
 ALL = (*ATTENTION, "gate_proj", "up_proj", "down_proj")
-PREFILL, DECODE = 512, 64
+PREFILL, DECODE, REPEATS = 512, 64, 3
+RESULTS = Path(__file__).parents[2] / "docs" / "benchmarks"
 
 
 def measure(folder: Path, adapter: str) -> dict[str, float]:
@@ -47,7 +55,7 @@ def measure(folder: Path, adapter: str) -> dict[str, float]:
     if adapter:
         adapters.load(str(folder / "adapters" / f"{adapter}.onnx_adapter"), adapter)
     rates: dict[str, list[float]] = {"prefill": [], "decode": []}
-    for _ in range(3):
+    for _ in range(REPEATS):
         params = og.GeneratorParams(model)
         params.set_search_options(max_length=PREFILL + DECODE + 8, do_sample=False)
         generator = og.Generator(model, params)
@@ -69,9 +77,14 @@ def build_all(root: Path, profile: str) -> dict[str, tuple[Path, str]]:
     _export(root / "base", profile, None)
     rows["base"] = (root / "base", "")
     for name, targets in (("attention", ATTENTION), ("all", ALL)):
-        _export(root / name, profile, _random_lora(root / f"lora-{name}" / "one", targets))
+        _export(root / name, profile, random_lora(root / f"lora-{name}" / "one", targets))
         rows[f"{name}, none"] = (root / name, "base")
         rows[f"{name}, r16"] = (root / name, "one")
+    for name in ("attention", "all"):
+        rows[f"{name}, Olive"] = (
+            _olive(root / f"olive-{name}", root / f"lora-{name}" / "one", profile),
+            "one",
+        )
     rows["builder"] = (_builder(root / "builder", root / "lora-all" / "one"), "")
     return rows
 
@@ -85,7 +98,7 @@ def _export(out: Path, profile: str, adapter: Path | None) -> None:
     build(Request(model=MODEL, profile=profile, out=out, adapters=adapters, places=places))
 
 
-def _random_lora(folder: Path, targets: tuple[str, ...]) -> Path:
+def random_lora(folder: Path, targets: tuple[str, ...], *, seed: int = 0) -> Path:
     """Save a PEFT LoRA of rank 16 with small random weights."""
     import torch
     from peft import LoraConfig, get_peft_model
@@ -93,7 +106,7 @@ def _random_lora(folder: Path, targets: tuple[str, ...]) -> Path:
 
     from afx_export.sources import resolve
 
-    torch.manual_seed(0)
+    torch.manual_seed(seed)
     base = AutoModelForCausalLM.from_pretrained(resolve(MODEL).folder, dtype=torch.float32)
     config = LoraConfig(r=16, lora_alpha=16, target_modules=list(targets), task_type="CAUSAL_LM")
     model: Any = get_peft_model(base, config)
@@ -102,6 +115,58 @@ def _random_lora(folder: Path, targets: tuple[str, ...]) -> Path:
             torch.nn.init.normal_(weight, std=0.005)
     model.save_pretrained(folder)
     return folder
+
+
+def _olive(out: Path, adapter: Path, profile_name: str) -> Path:
+    """Make the graph of the builder's adapter route with its LoRA constants as graph inputs.
+
+    Olive's ExtractAdapters does the same to the same names. Olive itself is not run: its adapter
+    files carry other names than its graph (microsoft/Olive#2277).
+    """
+    import onnx
+    from onnx import helper
+
+    from afx_export.base_graph import builder_arguments, builder_options
+    from afx_export.quantization.graph import quantize_graph
+    from afx_export.quantization.tensors import read_tensors
+    from afx_export.sources import resolve
+    from afx_profiles import load_profile
+
+    profile, model = load_profile(profile_name), resolve(MODEL)
+    exact = profile.model_copy(update={"precision": "fp32", "quantization": None})
+    options = {**builder_options(model, exact), "adapter_path": str(adapter)}
+    source = out.with_name(out.name + "-fp32")
+    command = [sys.executable, "-m", "afx_export.model_builder"]
+    command += builder_arguments(model.folder, source, exact, options)
+    subprocess.run(command, check=True, capture_output=True)
+    graph = (made := onnx.load(source / "model.onnx", load_external_data=False)).graph
+    tensors = read_tensors(graph, source)
+    names = [n.input[1] for n in graph.node if n.op_type == "MatMul" and "/lora_" in n.name]
+    matrices = {name: np.array(tensors[name]) for name in names}
+    for name in names:
+        kind = helper.np_dtype_to_tensor_dtype(matrices[name].dtype)
+        graph.input.append(helper.make_tensor_value_info(name, kind, matrices[name].shape))
+    kept = [tensor for tensor in graph.initializer if tensor.name not in matrices]
+    del graph.initializer[:]
+    graph.initializer.extend(kept)
+    onnx.save(made, source / "model.onnx")
+    out.mkdir()
+    quantize_graph(source, out, profile.quantization, bits=4)
+    shutil.rmtree(source)
+    (out / "adapters").mkdir()
+    _write_adapter(out / "adapters" / "one.onnx_adapter", matrices)
+    return out
+
+
+def _write_adapter(path: Path, matrices: dict[str, Any]) -> None:
+    import onnxruntime
+
+    file = onnxruntime.AdapterFormat()
+    file.set_adapter_version(1)
+    file.set_model_version(1)
+    value = onnxruntime.OrtValue.ortvalue_from_numpy
+    file.set_parameters({name: value(array) for name, array in matrices.items()})
+    file.export_adapter(str(path))
 
 
 def _builder(out: Path, adapter: Path) -> Path:
@@ -119,7 +184,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--profile", default="cpu-int4")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
+    parser.add_argument("--out", type=Path, default=RESULTS)
     parser.add_argument("--one", nargs=2, help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.one:
