@@ -6,7 +6,7 @@ DESK := samples/desk_assistant
 BENCH_RECIPE ?= $(DESK)/recipe.toml
 
 .PHONY: help setup demo bundle test bench test-optimum fuzz fuzz-service check lint types train tutorial
-.PHONY: kills bench-train evidence-quick load pictures profiles clean soak long calls catalogs
+.PHONY: kills bench-train evidence-quick load pictures profiles clean soak long calls catalogs bench-adapters bench-llamacpp
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -46,6 +46,14 @@ long: $(READY)  ## Long property, interleaving and fault tests (AGENTFLUX_TOOLS=
 
 bench: $(READY)  ## What LoRA branches cost on this machine (minutes; not part of the tests)
 	@$(BIN)/python tests/bench/graphs.py
+
+bench-adapters: $(READY)  ## Forty adapters: time and memory of the export, time to open the bundle
+	@$(BIN)/python tests/bench/adapters.py
+
+bench-llamacpp: $(READY)  ## Against llama.cpp (compiled the first time); with TOOLS=folder also whole calls
+	@$(BIN)/python tests/bench/llamacpp_speed.py "$$($(BIN)/python $(DESK)/bundle.py)"
+	@test -z "$(TOOLS)" || $(BIN)/python tests/bench/llamacpp_call.py \
+	  "$$($(BIN)/python $(DESK)/bundle.py)" "$(TOOLS)" filesystem,git,memory,sqlite,time
 
 test-optimum: $(READY)  ## Architectures that only optimum exports, in an environment of its own
 	@test -x .venv-optimum/bin/python || $(PYTHON) -m venv .venv-optimum >&2

@@ -15,7 +15,7 @@ add a Split for the MatMul it saves.
 """
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -217,12 +217,35 @@ def _declare(graph: onnx.GraphProto, site: Site) -> None:
 
 
 def pack(adapter: Adapter, sites: Sequence[Site]) -> Packed:
-    """Pack an adapter's matrices for every site that it touches.
+    """Pack an adapter's matrices for every site that it touches, each when it is asked for.
+
+    A packed q/k/v adapter is mostly the zeros of its block-diagonal B: forty of them at once would
+    take as much memory as the model.
 
     Raises:
-        AdapterRefused: a weight does not fit the graph's float type.
+        AdapterRefused: on access: a weight does not fit the graph's float type.
     """
-    return {site.name: site_matrices(adapter, site) for site in sites if touches(adapter, site)}
+    return _Packing(adapter, sites)
+
+
+class _Packing(Mapping[str, tuple[FloatArray, FloatArray]]):
+    """An adapter by site name; nothing is kept."""
+
+    def __init__(self, adapter: Adapter, sites: Sequence[Site]) -> None:
+        self._adapter = adapter
+        self._sites = {site.name: site for site in sites if touches(adapter, site)}
+
+    def __getitem__(self, name: str) -> tuple[FloatArray, FloatArray]:
+        return site_matrices(self._adapter, self._sites[name])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._sites)
+
+    def __len__(self) -> int:
+        return len(self._sites)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._sites
 
 
 def touches(adapter: Adapter, site: Site) -> bool:

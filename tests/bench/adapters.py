@@ -61,7 +61,14 @@ def export(adapters: Path, out: Path, *, certify: bool) -> None:
     from agentflux.contracts.bundle import Certificate
 
     if not certify:
-        nothing = Certificate(versions={}, provider="cpu", fp32=())
+        nothing = Certificate(
+            versions={},
+            provider="cpu",
+            fp32=(),
+            bundle=(),
+            tokenizer_prompts=0,
+            tokenizer_mismatches=0,
+        )
         building.certify = lambda *_: nothing
     names = [folder.name for folder in find_adapters((adapters,))]
     places = {name: Place(subtask="arguments", tool_set="many", tool=name) for name in names}

@@ -26,6 +26,8 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -73,20 +75,25 @@ def measure(folder: Path, adapter: str) -> dict[str, float]:
 
 def build_all(root: Path, profile: str) -> dict[str, tuple[Path, str]]:
     """Make every graph under `root` and return (folder, active adapter) by the row's name."""
-    rows: dict[str, tuple[Path, str]] = {}
-    _export(root / "base", profile, None)
-    rows["base"] = (root / "base", "")
+    made = partial(_made, root)
+    rows = {"base": (made("base", lambda out: _export(out, profile, None)), "")}
     for name, targets in (("attention", ATTENTION), ("all", ALL)):
-        _export(root / name, profile, random_lora(root / f"lora-{name}" / "one", targets))
-        rows[f"{name}, none"] = (root / name, "base")
-        rows[f"{name}, r16"] = (root / name, "one")
-    for name in ("attention", "all"):
-        rows[f"{name}, Olive"] = (
-            _olive(root / f"olive-{name}", root / f"lora-{name}" / "one", profile),
-            "one",
-        )
-    rows["builder"] = (_builder(root / "builder", root / "lora-all" / "one"), "")
+        lora = made(f"lora-{name}", partial(random_lora, targets=targets))
+        fused = made(name, partial(_export, profile=profile, adapter=lora))
+        rows[f"{name}, none"], rows[f"{name}, r16"] = (fused, "base"), (fused, lora.name)
+        olive = made(f"olive-{name}", partial(_olive, adapter=lora, profile_name=profile))
+        rows[f"{name}, Olive"] = (olive, "one")
+    rows["builder"] = (made("builder", partial(_builder, adapter=root / "lora-all")), "")
     return rows
+
+
+def _made(root: Path, name: str, make: Callable[[Path], object]) -> Path:
+    from afx_export.files import new_folder
+
+    if not (root / name).exists():
+        with new_folder(root / name) as out:
+            make(out)
+    return root / name
 
 
 def _export(out: Path, profile: str, adapter: Path | None) -> None:
@@ -95,7 +102,10 @@ def _export(out: Path, profile: str, adapter: Path | None) -> None:
 
     adapters = (adapter,) if adapter else ()
     places = {adapter.name: Place(subtask="route")} if adapter else {}
-    build(Request(model=MODEL, profile=profile, out=out, adapters=adapters, places=places))
+    request = Request(
+        model=MODEL, profile=profile, out=out, adapters=adapters, places=places, name="graph"
+    )
+    build(request)
 
 
 def random_lora(folder: Path, targets: tuple[str, ...], *, seed: int = 0) -> Path:
@@ -117,7 +127,7 @@ def random_lora(folder: Path, targets: tuple[str, ...], *, seed: int = 0) -> Pat
     return folder
 
 
-def _olive(out: Path, adapter: Path, profile_name: str) -> Path:
+def _olive(out: Path, adapter: Path, profile_name: str) -> None:
     """Make the graph of the builder's adapter route with its LoRA constants as graph inputs.
 
     Olive's ExtractAdapters does the same to the same names. Olive itself is not run: its adapter
@@ -135,9 +145,10 @@ def _olive(out: Path, adapter: Path, profile_name: str) -> Path:
     profile, model = load_profile(profile_name), resolve(MODEL)
     exact = profile.model_copy(update={"precision": "fp32", "quantization": None})
     options = {**builder_options(model, exact), "adapter_path": str(adapter)}
-    source = out.with_name(out.name + "-fp32")
+    source = out / "fp32"
     command = [sys.executable, "-m", "afx_export.model_builder"]
     command += builder_arguments(model.folder, source, exact, options)
+    source.mkdir()
     subprocess.run(command, check=True, capture_output=True)
     graph = (made := onnx.load(source / "model.onnx", load_external_data=False)).graph
     tensors = read_tensors(graph, source)
@@ -150,12 +161,10 @@ def _olive(out: Path, adapter: Path, profile_name: str) -> Path:
     del graph.initializer[:]
     graph.initializer.extend(kept)
     onnx.save(made, source / "model.onnx")
-    out.mkdir()
     quantize_graph(source, out, profile.quantization, bits=4)
     shutil.rmtree(source)
     (out / "adapters").mkdir()
     _write_adapter(out / "adapters" / "one.onnx_adapter", matrices)
-    return out
 
 
 def _write_adapter(path: Path, matrices: dict[str, Any]) -> None:
@@ -169,14 +178,13 @@ def _write_adapter(path: Path, matrices: dict[str, Any]) -> None:
     file.export_adapter(str(path))
 
 
-def _builder(out: Path, adapter: Path) -> Path:
+def _builder(out: Path, adapter: Path) -> None:
     from afx_export.sources import resolve
 
     command = [sys.executable, "-m", "onnxruntime_genai.models.builder", "-p", "int4", "-e", "cpu"]
     command += ["-i", str(resolve(MODEL).folder), "-o", str(out), "-c", str(out / "scratch")]
     command += ["--extra_options", f"adapter_path={adapter}", "block_size=32", "accuracy_level=4"]
     subprocess.run(command, check=True, capture_output=True)
-    return out
 
 
 def main() -> None:
@@ -185,21 +193,25 @@ def main() -> None:
     parser.add_argument("--profile", default="cpu-int4")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--out", type=Path, default=RESULTS)
+    parser.add_argument("--graphs", type=Path, help="keep the graphs here and use those there")
     parser.add_argument("--one", nargs=2, help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.one:
         print(json.dumps(measure(Path(given.one[0]), given.one[1])))
         return
     with tempfile.TemporaryDirectory() as temporary:
-        rows = build_all(Path(temporary), given.profile)
+        root = given.graphs or Path(temporary)
+        rows = build_all(root, given.profile)
         found: dict[str, list[dict[str, float]]] = {name: [] for name in rows}
         for _ in range(given.rounds):
             for name, (folder, adapter) in rows.items():
                 command = [sys.executable, __file__, "--one", str(folder), adapter]
                 done = subprocess.run(command, check=True, capture_output=True, text=True)
                 found[name].append(json.loads(done.stdout.splitlines()[-1]))
-        base_bytes = (Path(temporary) / "base" / "model.onnx.data").stat().st_size
+        base_bytes = (root / "base" / "model.onnx.data").stat().st_size
         sizes = {n: _adapter_bytes(folder, a) for n, (folder, a) in rows.items()}
+    if not given.rounds:
+        return
     results = []
     for name, costs in found.items():
         row = {key: round(median(cost[key] for cost in costs), 1) for key in costs[0]}

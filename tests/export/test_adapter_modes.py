@@ -2,6 +2,7 @@
 
 import itertools
 import random
+import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -19,7 +20,7 @@ from afx_export.verify import verify
 from agentflux.contracts.bundle import Manifest, read_manifest
 from agentflux.contracts.grammar import arguments_grammar
 from agentflux.engines.ort import OrtEngine
-from agentflux.errors import AdapterNotFound, EngineError, ManifestInvalid
+from agentflux.errors import AdapterNotFound, EngineError, FileMismatch, ManifestInvalid
 from agentflux.ports import Choosing, Generation, Segment
 
 from .conftest import Exported
@@ -47,6 +48,27 @@ def _checks(manifest: Manifest) -> list[Check]:
     checks = [*mine, *(replace(check, adapter=None) for check in mine[::3])]
     random.Random(5).shuffle(checks)
     return checks
+
+
+@pytest.mark.parametrize("mode", ["runtime", "merged"])
+def test_a_damaged_adapter_is_refused_when_it_is_first_used(
+    bundles: dict[str, Path], mode: str, tmp_path: Path
+) -> None:
+    bundle = shutil.copytree(bundles[mode], tmp_path / "bundle")
+    manifest = read_manifest(bundle)
+    whole, damaged = manifest.adapters[0], manifest.adapters[1]
+    path = bundle / str(damaged.file)
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+    engine = OrtEngine(bundle, manifest, threads=1)
+    for name in (None, whole.name):
+        engine.generate(Generation(segments=[Segment(text="a b", adapter=name)], max_tokens=2))
+    with pytest.raises(FileMismatch, match=damaged.name):
+        engine.generate(
+            Generation(segments=[Segment(text="a b", adapter=damaged.name)], max_tokens=2)
+        )
+    engine.close()
 
 
 def test_all_modes_decode_the_same_tokens_and_make_the_same_choices(

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Container
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Literal, Self
 
@@ -255,22 +256,40 @@ def read_manifest(bundle: Path) -> Manifest:
         ) from error
 
 
-def check_files(manifest: Manifest, bundle: Path) -> None:
+def check_files(manifest: Manifest, bundle: Path, *, later: Container[str] = ()) -> None:
     """Compare every file with the manifest: inside the folder, a plain file, size, SHA-256.
+
+    later: paths whose SHA-256 the caller checks by `check_file` before anything reads them.
 
     Raises:
         FileMismatch: with the first file that differs.
     """
-    root = bundle.resolve()
     for entry in manifest.files:
-        path = bundle / entry.path
-        try:
-            if path.is_symlink() or not path.resolve().is_relative_to(root) or not path.is_file():
-                raise _mismatch(bundle, entry.path, "is missing or leaves the bundle's folder")
-            if path.stat().st_size != entry.bytes or sha256_file(path) != entry.sha256:
-                raise _mismatch(bundle, entry.path, "is not the file that was exported")
-        except (OSError, ValueError, RuntimeError) as error:
-            raise _mismatch(bundle, entry.path, f"cannot be read: {error}") from error
+        _check_entry(entry, bundle, content=entry.path not in later)
+
+
+def check_file(manifest: Manifest, bundle: Path, path: str) -> None:
+    """Compare one of the manifest's files as `check_files` does.
+
+    Raises:
+        FileMismatch: it differs, or the manifest does not list it.
+    """
+    entries = [entry for entry in manifest.files if entry.path == path]
+    if not entries:
+        raise _mismatch(bundle, path, "is not listed in the manifest")
+    for entry in entries:
+        _check_entry(entry, bundle, content=True)
+
+
+def _check_entry(entry: FileEntry, bundle: Path, *, content: bool) -> None:
+    path, root = bundle / entry.path, bundle.resolve()
+    try:
+        if path.is_symlink() or not path.resolve().is_relative_to(root) or not path.is_file():
+            raise _mismatch(bundle, entry.path, "is missing or leaves the bundle's folder")
+        if path.stat().st_size != entry.bytes or (content and sha256_file(path) != entry.sha256):
+            raise _mismatch(bundle, entry.path, "is not the file that was exported")
+    except (OSError, ValueError, RuntimeError) as error:
+        raise _mismatch(bundle, entry.path, f"cannot be read: {error}") from error
 
 
 def _mismatch(bundle: Path, path: str, what: str) -> FileMismatch:
@@ -306,6 +325,7 @@ __all__ = [
     "Manifest",
     "ParityRow",
     "RuntimeSettings",
+    "check_file",
     "check_files",
     "read_manifest",
     "sha256_file",

@@ -85,13 +85,17 @@ def switching(
     adapters: Sequence[AdapterEntry],
     *,
     open_store: Callable[[], AdapterStore],
+    admit: Callable[[str], object] = lambda file: None,
 ) -> Switching:
-    """Return how this bundle's adapters are switched. `open_store` is called at first need."""
+    """Return how this bundle's adapters are switched.
+
+    open_store: called at first need. admit: called with an adapter's file before it is loaded.
+    """
     if settings.adapter_mode == "stacked":
         return StackedSwitching(bundle, adapters)
     if settings.adapter_mode == "merged":
         return MergedSwitching(bundle, adapters, np.dtype(settings.graph_type))
-    return RuntimeSwitching(bundle, adapters, open_store)
+    return RuntimeSwitching(bundle, adapters, open_store, admit)
 
 
 class RuntimeSwitching:
@@ -104,8 +108,9 @@ class RuntimeSwitching:
         bundle: Path,
         adapters: Sequence[AdapterEntry],
         open_store: Callable[[], AdapterStore],
+        admit: Callable[[str], object],
     ) -> None:
-        self._bundle, self._open_store = bundle, open_store
+        self._bundle, self._open_store, self._admit = bundle, open_store, admit
         self._files = {entry.name: entry.file for entry in adapters}
         if self._files:
             self._files[NULL_ADAPTER] = NULL_ADAPTER_FILE
@@ -130,7 +135,9 @@ class RuntimeSwitching:
         if self._store is None:
             self._store = self._open_store()
         if adapter not in self._loaded:
-            self._store.load(str(self._bundle / str(self._files[adapter])), adapter)
+            file = str(self._files[adapter])
+            self._admit(file)
+            self._store.load(str(self._bundle / file), adapter)
             self._loaded.add(adapter)
         return self._store
 

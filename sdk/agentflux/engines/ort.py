@@ -15,7 +15,7 @@ import llguidance.numpy
 import numpy as np
 import numpy.typing as npt
 
-from agentflux.contracts.bundle import NULL_ADAPTER, Manifest, check_files
+from agentflux.contracts.bundle import NULL_ADAPTER, Manifest, check_file, check_files
 from agentflux.contracts.consistency import check_consistent
 from agentflux.contracts.grammar import tokenizer as grammar_tokenizer
 from agentflux.contracts.switching import GRAPH, Activate, Switching, switching
@@ -62,7 +62,10 @@ class OrtEngine:
         threads: int | None = None,
         spinning: bool | None = None,
     ) -> None:
-        """Check the bundle's files, then load the model. Adapters are loaded at first use.
+        """Check the bundle's files, then load the model.
+
+        An adapter's file is checked and loaded when it is first used, so that a bundle with many
+        opens as fast as one with few; a damaged one is a FileMismatch of the request that needs it.
 
         threads: of ONNX Runtime; None takes the machine's physical cores. spinning: whether idle
         threads spin while they wait; None takes what the bundle says.
@@ -71,7 +74,7 @@ class OrtEngine:
             FileMismatch: a file is not the one that was exported.
             EngineError: the runtime cannot load the model.
         """
-        check_files(manifest, bundle)
+        check_files(manifest, bundle, later=_adapter_files(manifest))
         check_consistent(manifest, bundle)
         self._bundle, self._manifest = bundle, manifest
         self.threads = threads or physical_cores()
@@ -220,7 +223,11 @@ class OrtEngine:
             self._manifest.runtime,
             self._manifest.adapters,
             open_store=lambda: og.Adapters(self._model(GRAPH)),
+            admit=self._admit,
         )
+
+    def _admit(self, file: str) -> None:
+        check_file(self._manifest, self._bundle, file)
 
     def _open_stream(self, capacity: int, graph: str) -> "_OrtStream":
         model = self._model(graph)
@@ -233,6 +240,8 @@ class OrtEngine:
     def _model(self, graph: str) -> Any:
         """Open one of the bundle's graphs at its first use. Only merged bundles have several."""
         if graph not in self._models:
+            if graph != GRAPH:
+                self._admit(graph)
             # Fatal only: what fails is raised, and would be printed a second time.
             options: dict[str, object] = {
                 "intra_op_num_threads": self.threads,
@@ -414,6 +423,12 @@ def _masked(logits: Logits, matcher: llguidance.LLMatcher) -> Logits:
     llguidance.numpy.apply_token_bitmask_inplace(masked, mask)
     row: Logits = masked[0]
     return row
+
+
+def _adapter_files(manifest: Manifest) -> frozenset[str]:
+    """Return the files that nothing reads before their adapter is used."""
+    files = (str(adapter.file) for adapter in manifest.adapters)
+    return frozenset(file for file in files if file.startswith(("adapters/", "adapter.")))
 
 
 def physical_cores() -> int:
