@@ -14,6 +14,8 @@ ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "tests"))
 
 from export.graph_checks import check_sites  # noqa: E402
+from graphs import RESULTS  # noqa: E402
+from runs import save_result, table  # noqa: E402
 
 from afx_export.adapters import find_adapters, read_adapter  # noqa: E402
 from afx_export.base_graph import base_graph, read_types  # noqa: E402
@@ -25,12 +27,12 @@ from agentflux.contracts.cache import cache_folder, weights_sha256  # noqa: E402
 
 
 def main() -> None:
-    """Print one line a profile; stop at the first that fails."""
+    """Print a row for each profile; stop at the first that fails."""
     model = resolve("smollm2-135m-instruct")
     weights, shapes = weights_sha256(model.folder), linear_shapes(model.folder)
     folders = find_adapters((ROOT / "samples" / "desk_assistant" / "adapters",))
     adapters = [read_adapter(folder, folder.name, shapes) for folder in folders]
-    print("profile", "mode", "type", "branches", "MB", "seconds", sep="\t")
+    rows = []
     for name in list_profiles():
         profile, started = load_profile(name), time.perf_counter()
         base = base_graph(model, weights, profile)
@@ -45,7 +47,18 @@ def main() -> None:
             found = check_sites(out, files, shapes, mode=mode, kind=kind)
             size = sum(path.stat().st_size for path in out.rglob("*") if path.is_file())
         spent = time.perf_counter() - started
-        print(name, mode, kind, found, f"{size / 1e6:.0f}", f"{spent:.0f}", sep="\t", flush=True)
+        print(f"{name}: {found} branches, {spent:.0f} s", file=sys.stderr, flush=True)
+        rows.append(
+            {
+                "profile": name,
+                "adapter mode": mode,
+                "float type": kind,
+                "branches": found,
+                "MB": round(size / 1e6),
+            }
+        )
+    save_result(RESULTS / "profiles.json", {"adapters": len(adapters), "rows": rows})
+    print(table(rows))
 
 
 if __name__ == "__main__":

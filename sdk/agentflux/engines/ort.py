@@ -64,8 +64,8 @@ class OrtEngine:
     ) -> None:
         """Check the bundle's files, then load the model.
 
-        An adapter's file is checked and loaded when it is first used, so that a bundle with many
-        opens as fast as one with few; a damaged one is a FileMismatch of the request that needs it.
+        An adapter's file is hashed and loaded when it is first used, so that opening does not grow
+        with their bytes; a damaged one is a FileMismatch of the request that needs it.
 
         threads: of ONNX Runtime; None takes the machine's physical cores. spinning: whether idle
         threads spin while they wait; None takes what the bundle says.
