@@ -143,6 +143,19 @@ def test_decoding_under_a_grammar_gives_valid_arguments(desk_engine: OrtEngine) 
     assert done.usage.forced_tokens > 0
 
 
+def test_only_grammars_that_are_asked_for_again_stay_compiled(desk_engine: OrtEngine) -> None:
+    kept = desk_engine._compiled.cache_info().currsize
+    for index, keep in enumerate((False, False, True)):
+        request = Generation(
+            segments=[Segment(text=TURN.format("what is in a.txt?")), Segment(text=ASK)],
+            max_tokens=4,
+            grammar=arguments_grammar(spec("filesystem", "read", **{f"name{index}": TEXT})),
+            keep_grammar=keep,
+        )
+        desk_engine.generate(request)
+    assert desk_engine._compiled.cache_info().currsize == kept + 1
+
+
 def test_a_seed_fixes_sampling(desk_engine: OrtEngine) -> None:
     def sample(seed: int) -> str:
         segments = [Segment(text=TURN.format("Tell me about rain.")), Segment(text=ASK)]

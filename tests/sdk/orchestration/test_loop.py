@@ -95,6 +95,13 @@ def test_the_time_budget_ends_the_run() -> None:
     assert agent.run("read", budget=Budget(seconds=-1)).stopped == "seconds"
 
 
+def test_the_token_budget_ends_the_run() -> None:
+    script = ["files", "read", '{"path":"five words are decoded here"}', "enough"]
+    agent, host = scripted_agent(script, {"files.read": "hi"})
+    result = agent.run("read", budget=Budget(tokens=4))
+    assert (result.stopped, len(host.calls), result.answer) == ("tokens", 1, "enough")
+
+
 def test_a_tool_without_arguments_needs_no_argument_stage() -> None:
     agent, host = scripted_agent(["files", "roots", "finish", "ok"], {"files.roots": "/srv"})
     result = agent.run("which folders may you see?")
