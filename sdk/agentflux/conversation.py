@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import TextIO
 
 from agentflux.contracts.tools import Step, ToolCall, ToolSpec
-from agentflux.errors import AgentFluxError, Cancelled
+from agentflux.errors import AgentFluxError, Cancelled, ContextOverflow
 from agentflux.orchestration.memory import Memory
 from agentflux.ports import CancelToken
 from agentflux.report import StagePrinter
@@ -78,6 +78,9 @@ class Conversation:
             return "", ()
         except AgentFluxError as error:
             self._note(f"\n  {type(error).__name__}: {error}")
+            if isinstance(error, ContextOverflow):
+                self._memory.forget()
+                self._note("  what was said before is forgotten, to make room")
             return "", ()
         self._stream.write("\n")
         self._stream.flush()

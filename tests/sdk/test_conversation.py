@@ -4,6 +4,7 @@ import io
 import os
 import signal
 from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
 
 import pytest
 from sdk.support import CATALOG, FILES, manifest, scripted_agent
@@ -11,7 +12,9 @@ from sdk.support import CATALOG, FILES, manifest, scripted_agent
 from agentflux import Agent, ScriptedHost, ToolSpec
 from agentflux.conversation import Conversation
 from agentflux.engines.scripted import ScriptedEngine
+from agentflux.errors import ContextOverflow
 from agentflux.hosts.scripted import Answer
+from agentflux.ports import Choosing, Scores
 
 WRITE = ToolSpec(
     tool_set="files", name="write", input_schema=FILES[0].input_schema, destructive=True
@@ -62,6 +65,32 @@ def test_a_request_is_told_what_was_said_before_until_it_is_forgotten() -> None:
     assert "Earlier" not in "".join(routes[0])
     assert "User: I am Ana\nAssistant: Hello Ana." in "".join(routes[1])
     assert routes[2] == [*routes[0][:2], *routes[1][2:]], "static and context as at first"
+
+
+class SmallEngine(ScriptedEngine):
+    """Has room for prompts of 450 characters."""
+
+    def choose(self, request: Choosing, **options: Any) -> Scores:
+        length = sum(len(segment.text) for segment in request.segments)
+        if length > 450:
+            raise ContextOverflow(needed=length, limit=450)
+        return super().choose(request, **options)
+
+
+def test_memory_that_leaves_no_room_is_forgotten() -> None:
+    engine = SmallEngine(["none", "Noted. " * 60, "none", "Hello."])
+    agent = Agent(engine, manifest(), ScriptedHost({}, tools=FILES + CATALOG["clock"]))
+    notes, lines = io.StringIO(), iter(["remember this", "hello", "hello"])
+
+    def read(prompt: str) -> str:
+        line = next(lines, None)
+        if line is None:
+            raise EOFError
+        return line
+
+    Conversation(agent, read, notes, io.StringIO()).hold()
+    assert notes.getvalue().count("ContextOverflow") == 1
+    assert notes.getvalue().count("abstained") == 2
 
 
 def test_a_call_that_writes_is_shown_and_asked_for() -> None:
