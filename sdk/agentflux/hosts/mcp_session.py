@@ -36,6 +36,7 @@ logging.getLogger("mcp").addHandler(logging.NullHandler())
 
 # The library gives a process 2 s after its stdin closed and 2 s after SIGTERM, then kills it.
 _SESSION_CLOSE_S = 8.0
+_SPAWN_S = 2.0
 _STDERR_LINES = 8
 _MAX_PAGES = 100
 # Turns of the event loop from a pipe's end of file to the end of the session's stream.
@@ -63,7 +64,7 @@ class McpSession:
         self._client: mcp.Client | None = None
         self._task: asyncio.Task[None] | None = None
         self._scope = anyio.CancelScope()
-        self._ready, self._stop = asyncio.Event(), asyncio.Event()
+        self._spawned, self._ready, self._stop = asyncio.Event(), asyncio.Event(), asyncio.Event()
 
     @property
     def alive(self) -> bool:
@@ -156,11 +157,18 @@ class McpSession:
         if self._task is None:
             return
         if not self._ready.is_set():
-            self._scope.cancel()
+            await self._stop_start(self._task)
         _, pending = await asyncio.wait({self._task}, timeout=_SESSION_CLOSE_S)
         if pending:
             self._scope.cancel()
             await asyncio.wait({self._task}, timeout=1.0)
+
+    async def _stop_start(self, task: asyncio.Task[None]) -> None:
+        """Cut a start off, but not while its process is made: asyncio would lose sight of it."""
+        spawned = asyncio.create_task(self._spawned.wait())
+        await asyncio.wait({task, spawned}, timeout=_SPAWN_S, return_when=asyncio.FIRST_COMPLETED)
+        spawned.cancel()
+        self._scope.cancel()
 
     async def _live(self) -> None:
         with self._scope:
@@ -196,6 +204,7 @@ class McpSession:
     @asynccontextmanager
     async def _transport(self) -> AsyncGenerator[_Streams]:
         async with self._streams() as (read, write):
+            self._spawned.set()
             self._watched = WatchedStream(read)
             yield self._watched, write
 
