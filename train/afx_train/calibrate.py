@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from afx_train.errors import DataError
-from afx_train.score import Marked, read_marks
+from afx_train.score import Marked, choices, read_marks
 from agentflux.contracts.cards import read_card, write_card
 from agentflux.contracts.prompts import NONE, Subtask
 
@@ -46,7 +46,7 @@ def calibrate(cases: Path, predictions: Path, adapters: Path) -> dict[Subtask, F
     marked = read_marks(cases, predictions)
     found: dict[Subtask, Found] = {
         subtask: best_threshold(doubts)
-        for subtask in _GOLD
+        for subtask in _STAGES
         if (doubts := list(_doubts(marked, subtask)))
     }
     if not found:
@@ -58,9 +58,7 @@ def calibrate(cases: Path, predictions: Path, adapters: Path) -> dict[Subtask, F
     for folder in sorted(path for path in adapters.iterdir() if path.is_dir()):
         card = read_card(folder)
         if card is not None and card.subtask in found:
-            changed = {"min_none": found[card.subtask].min_none}
-            calibration = card.calibration.model_copy(update=changed)
-            write_card(folder, card.model_copy(update={"calibration": calibration}))
+            write_card(folder, card.with_thresholds({"min_none": found[card.subtask].min_none}))
     return found
 
 
@@ -80,24 +78,20 @@ def best_threshold(doubts: Sequence[Doubt]) -> Found:
     return Found(min_none=round(best, 4), doubts=len(ordered), right=most, right_before=before)
 
 
-_GOLD: dict[Subtask, str] = {"route": "tool_set", "select": "tool"}
+_STAGES: tuple[Subtask, ...] = ("route", "select")
 _LOWEST = 0.01  # not 0, with which the runner-up is not told and nothing can be found again
 
 
 def _doubts(marked: Iterable[Marked], subtask: Subtask) -> Iterator[Doubt]:
     for mark in marked:
-        tool_set: str | None = None
-        for stage in mark.prediction.get("stages", ()):
+        for stage, label in choices(mark):
             if stage["stage"] == subtask and (weighed := _weighed(stage)):
                 probability, name = weighed
-                in_set = tool_set in (None, mark.gold["tool_set"])
                 yield Doubt(
                     probability=probability,
                     none_right=mark.gold["tool_set"] is None,
-                    name_right=in_set and name == mark.gold[_GOLD[subtask]],
+                    name_right=name == label,
                 )
-            if stage["stage"] == "route":
-                tool_set = stage["choice"]
 
 
 def _weighed(stage: Mapping[str, Any]) -> tuple[float, str] | None:

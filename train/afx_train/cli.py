@@ -2,16 +2,20 @@
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
 from agentflux.errors import AgentFluxError, ConfigError, MissingExtra
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from afx_train.controls import Control
     from afx_train.places import On
     from afx_train.refusals import Criterion
+
+Name = TypeVar("Name", bound=str)
 
 USAGE, NO_EXTRA, BAD_INPUT, FAILED_CHECK = 2, 3, 4, 5
 
@@ -405,35 +409,30 @@ def evaluate(
 
 
 def _criterion(name: str) -> "Criterion":
-    from afx_train.errors import RecipeError
     from afx_train.refusals import CRITERIA
 
-    for known in CRITERIA:
-        if name == known:
-            return known
-    raise RecipeError(f"no criterion {name!r}; there are {', '.join(CRITERIA)}")
+    return _one_of(CRITERIA, name, f"criterion {name!r}")
 
 
 def _place(name: str) -> "On":
-    from afx_train.errors import RecipeError
     from afx_train.places import PLACES
 
-    for known in PLACES:
-        if name == known:
-            return known
-    raise RecipeError(f"no place {name!r} to run on; there are {', '.join(PLACES)}")
+    return _one_of(PLACES, name, f"place {name!r} to run on")
 
 
 def _control(name: str | None) -> "Control | None":
     from afx_train.controls import CONTROLS
+
+    return None if name is None else _one_of(CONTROLS, name, f"control {name!r}")
+
+
+def _one_of(known: "Sequence[Name]", name: str, what: str) -> Name:
     from afx_train.errors import RecipeError
 
-    for known in CONTROLS:
-        if name == known:
-            return known
-    if name is not None:
-        raise RecipeError(f"no control {name!r}; there are {', '.join(CONTROLS)}")
-    return None
+    for one in known:
+        if name == one:
+            return one
+    raise RecipeError(f"no {what}; there are {', '.join(known)}")
 
 
 def main() -> None:

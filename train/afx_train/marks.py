@@ -67,11 +67,11 @@ class Marker:
             reports = self._mark(task, model)
             if not reports:
                 continue
-            changes: dict[str, object] = {"scores": card.scores | _scores(reports)}
+            card = card.model_copy(update={"scores": card.scores | _scores(reports)})
             if self.wanted.calibrate is not None:
                 floors = _thresholds(reports, task, model, self.wanted.calibrate)
-                changes["calibration"] = card.calibration.model_copy(update=floors)
-            write_card(folder, card.model_copy(update=changes))
+                card = card.with_thresholds(floors)
+            write_card(folder, card)
             yield from reports
 
     def base_model(self) -> Iterator[AdapterReport]:

@@ -13,9 +13,8 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from afx_train.errors import RecipeError
-from afx_train.score import Marked
+from afx_train.score import Marked, choices
 from agentflux.contracts.cards import read_card, write_card
-from agentflux.contracts.prompts import FINISH, NONE
 
 Criterion = Literal["right", "f1"]
 CRITERIA: tuple[Criterion, ...] = get_args(Criterion)
@@ -97,25 +96,12 @@ def _up(probability: float) -> float:
 
 
 def device_decisions(marked: Iterable[Marked]) -> dict[str, list[Decision]]:
-    """The decisions that the adapters of a bundle made in `afx eval`'s predictions.
-
-    A selector of a tool set that is not the right one should have stopped.
-    """
+    """The decisions that the adapters of a bundle made in `afx eval`'s predictions."""
     found: dict[str, list[Decision]] = defaultdict(list)
     for one in marked:
-        stop = FINISH if one.case.get("history") else NONE
-        gold_set, gold_tool = one.gold["tool_set"] or stop, one.gold["tool"] or stop
-        chosen_set = gold_set
-        for stage in one.prediction.get("stages", ()):
-            if stage["stage"] not in ("route", "select") or stage.get("choice") is None:
-                continue
-            label = gold_set if stage["stage"] == "route" else gold_tool
-            if stage["stage"] == "select" and chosen_set != gold_set:
-                label = stop
+        for stage, label in choices(one):
             if stage["adapter"] is not None:
-                found[stage["adapter"]].append(_decision(stage, label, stop))
-            if stage["stage"] == "route":
-                chosen_set = stage["choice"]
+                found[stage["adapter"]].append(_decision(stage, label, one.stop))
     return dict(found)
 
 
@@ -144,8 +130,7 @@ def refuse_in_cards(
         if card is None:
             continue
         best = best_threshold(made, criterion)
-        changed = card.calibration.model_copy(update={"min_probability": best.threshold})
-        write_card(folder, card.model_copy(update={"calibration": changed}))
+        write_card(folder, card.with_thresholds({"min_probability": best.threshold}))
         done[name] = best, refusals(made, 0.0)
     if not done:
         names = ", ".join(sorted(decisions)) or "no adapter at all"

@@ -2,13 +2,14 @@
 
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from random import Random
 from typing import Any
 
 from afx_train.errors import DataError
+from agentflux.contracts.prompts import FINISH, NONE
 
 _RESAMPLES = 1000
 
@@ -84,6 +85,11 @@ class Marked:
         return gold
 
     @property
+    def stop(self) -> str:
+        """What a stage says where no tool serves: `none`, or after a call `finish`."""
+        return FINISH if self.case.get("history") else NONE
+
+    @property
     def name(self) -> str:
         """Tool set and tool of the right call, or that there is none."""
         return _call_name(self.gold)
@@ -114,6 +120,23 @@ def read_marks(cases: Path, predictions: Path) -> list[Marked]:
     if not marked:
         raise DataError("has no cases", where=str(cases))
     return marked
+
+
+def choices(marked: Marked) -> Iterator[tuple[Mapping[str, Any], str]]:
+    """Yield the prediction's choices among names, each with the name that was right there.
+
+    A selector of a tool set that is not the right one should have stopped.
+    """
+    gold_set, gold_tool = (marked.gold[key] or marked.stop for key in ("tool_set", "tool"))
+    chosen_set = gold_set
+    for stage in marked.prediction.get("stages", ()):
+        if stage.get("choice") is None:
+            continue
+        if stage["stage"] == "route":
+            yield stage, gold_set
+            chosen_set = stage["choice"]
+        elif stage["stage"] == "select":
+            yield stage, gold_tool if chosen_set == gold_set else marked.stop
 
 
 def share(right: Iterable[bool], *, seed: int = 0) -> Share:

@@ -5,7 +5,9 @@ Any PEFT LoRA folder can be exported; the card is what tells its subtask. Withou
 """
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -33,6 +35,11 @@ class AdapterCard(BaseModel):
     calibration: Calibration = Calibration()
     training: dict[str, str] = Field(default_factory=dict)
     scores: dict[str, float] = Field(default_factory=dict)
+
+    def with_thresholds(self, thresholds: Mapping[str, float]) -> Self:
+        """Return the card with some fields of its calibration changed."""
+        changed = self.calibration.model_copy(update=dict(thresholds))
+        return self.model_copy(update={"calibration": changed})
 
 
 def read_card(folder: Path) -> AdapterCard | None:

@@ -13,7 +13,7 @@ import jsonschema
 
 from agentflux.contracts import prompts
 from agentflux.contracts.bundle import AdapterEntry, Manifest
-from agentflux.contracts.grammar import arguments_grammar, copying_grammar
+from agentflux.contracts.grammar import copying_grammar
 from agentflux.contracts.prompts import Situation, StagePrompt
 from agentflux.contracts.tools import Catalog, ToolCall, ToolSpec
 from agentflux.errors import SchemaNotSupported
@@ -243,7 +243,7 @@ class Stages:
             segments=segments(prompt, adapter),
             max_tokens=MAX_ARGUMENT_TOKENS,
             grammar=grammar,
-            keep_grammar=grammar == arguments_grammar(tool),
+            keep_grammar=not copied,  # spans are those of one request
             temperature=sampling.temperature,
             top_p=sampling.top_p,
             seed=sampling.seed,
