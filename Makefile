@@ -3,6 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 DESK := samples/desk_assistant
+RESULTS := docs/benchmarks
 BENCH_RECIPE ?= $(DESK)/recipe.toml
 
 .PHONY: help setup demo bundle test bench test-optimum fuzz fuzz-service check lint types train tutorial
@@ -31,14 +32,14 @@ test: $(READY)  ## All tests, with the real model and the real servers
 	@$(BIN)/python -m pytest
 
 calls: $(READY)  ## A warm call on one KV cache against no reuse and against transformers + PEFT
-	@$(BIN)/python tests/bench/calls.py $$($(MAKE) -s bundle)
+	@$(BIN)/python tests/bench/calls.py $$($(MAKE) -s bundle) --out $(RESULTS)/calls.json
 
 catalogs: $(READY)  ## What a larger catalog costs: make catalogs TOOLS=folder of <tool_set>.json
 	@test -n "$(TOOLS)" || { echo "make catalogs TOOLS=folder of <tool_set>.json files" >&2; exit 2; }
-	@$(BIN)/python tests/bench/catalogs.py $$($(MAKE) -s bundle) $(TOOLS)
+	@$(BIN)/python tests/bench/catalogs.py $$($(MAKE) -s bundle) $(TOOLS) --out $(RESULTS)/catalogs.json
 
 soak: $(READY)  ## 2,000 calls on one agent: memory, speed, 16 conversations at once
-	@$(BIN)/python tests/bench/soak.py $$($(MAKE) -s bundle)
+	@$(BIN)/python tests/bench/soak.py $$($(MAKE) -s bundle) --out $(RESULTS)/soak.json
 
 long: $(READY)  ## Long property, interleaving and fault tests (AGENTFLUX_TOOLS=folder: its schemas, too)
 	@AGENTFLUX_LONG=1 $(BIN)/python -m pytest tests/sdk/contracts/test_grammar_property.py \
@@ -79,11 +80,11 @@ kills: $(READY)  ## Kill a training job at 20 random moments, compare the weight
 
 bench-train: $(READY)  ## Prefix-cached against plain training: speed, gradients, memory (after `make train`'s data)
 	@$(BIN)/python tests/bench/train_prefix.py $(BENCH_RECIPE) --only args.time --batches 8 \
-	  --plain-batches 2 --out docs/benchmarks/train-args-time.json
+	  --plain-batches 2 --out $(RESULTS)/train-args-time.json
 	@$(BIN)/python tests/bench/train_prefix.py $(BENCH_RECIPE) --only select.filesystem --plain-rows 2 \
-	  --out docs/benchmarks/train-select-filesystem.json
+	  --out $(RESULTS)/train-select-filesystem.json
 	@$(BIN)/python tests/bench/train_prefix.py $(BENCH_RECIPE) --only route --peak-examples 120 \
-	  --out docs/benchmarks/train-route.json
+	  --out $(RESULTS)/train-route.json
 
 evidence-quick: $(READY)  ## One cell of the evidence: base, joint, matched, decoupled on int4 (15 minutes)
 	@$(BIN)/python tests/bench/evidence.py
@@ -99,7 +100,8 @@ tutorial: $(READY)  ## docs/tutorial.md from the first to the last command, with
 	@AFX_TUTORIAL=1 $(BIN)/python -m pytest tests/docs/test_tutorial.py
 
 load: $(READY)  ## The service: 32 clients for five minutes
-	@$(BIN)/python tests/bench/service_load.py "$$($(BIN)/python $(DESK)/bundle.py)"
+	@$(BIN)/python tests/bench/service_load.py "$$($(BIN)/python $(DESK)/bundle.py)" \
+	  --out $(RESULTS)/edge-service-load.json
 
 pictures: $(READY)  ## The service's page in a browser, the README's picture among them, into runs/pictures
 	@$(BIN)/python tests/bench/service_pictures.py "$$($(BIN)/python $(DESK)/bundle.py)" runs/pictures

@@ -19,6 +19,7 @@ from afx_export.errors import BuilderFailed, OptimumMissing
 from afx_export.hf import read_architecture, read_json
 from afx_export.quiet import offline_environment
 from afx_profiles import Profile
+from agentflux.contracts.switching import GRAPH, WEIGHTS
 
 PYTHON_VARIABLE = "AGENTFLUX_OPTIMUM_PYTHON"
 _WORKER = Path(__file__).with_name("optimum_worker.py")
@@ -46,9 +47,9 @@ def optimum_graph(source: Path, out: Path, profile: Profile) -> None:
     model = _quantized(model, profile)
     onnx.save_model(
         model,
-        str(out / "model.onnx"),
+        str(out / GRAPH),
         save_as_external_data=True,
-        location="model.onnx.data",
+        location=WEIGHTS,
         size_threshold=1024,
     )
     for name in _TOKENIZER_FILES:

@@ -21,6 +21,7 @@ from agentflux.contracts.bundle import (
     read_manifest,
 )
 from agentflux.contracts.cache import weights_sha256
+from agentflux.contracts.switching import GRAPH, WEIGHTS
 
 _STYLE = (Path(__file__).parent / "report.css").read_text(encoding="utf-8")
 _SITE = re.compile(r"layers\.(\d+)\.\w+\.(\w+?)(?:_proj)?$")
@@ -111,9 +112,9 @@ def _sizes(manifest: Manifest) -> str:
 
 
 def _kind(path: str) -> str:
-    if path == "model.onnx.data":
+    if path == WEIGHTS:
         return "weights"
-    if path == "model.onnx":
+    if path == GRAPH:
         return "graph"
     if is_adapter_part(path):
         return "adapters"

@@ -1,19 +1,24 @@
 """Our bundle against llama.cpp on the same cores: prefill and decode, one LoRA active in both.
 
-python tests/bench/llamacpp_speed.py BUNDLE [--adapter select] [--rounds 5] [--out docs/benchmarks]
+python tests/bench/llamacpp_speed.py BUNDLE [--beside BUNDLE...] [--adapter select] [--rounds 5]
 
-BUNDLE: the sample's. llama.cpp (llama-cpp-python, compiled here) runs the same model's GGUF: Q4_1
-as published, whose codes the bundle keeps, and requantized to Q4_0, its fastest format on x86. Each
-measurement is a process of its own; they take turns, and medians are shown. Before that the two
-are compared on stage prompts: the same LoRA must choose the same tokens.
+BUNDLE: the sample's. Those of `--beside` hold the same adapters (`afx-export variants`). llama.cpp
+(llama-cpp-python, compiled here) runs the same model's GGUF: Q4_1 as published, whose codes the
+bundle keeps, and requantized to Q4_0, its fastest format on x86. Each measurement is a process of
+its own; they take turns, and medians are shown. Before that all are compared on stage prompts: how
+many of the most probable tokens under the LoRA are those of Q4_1, which holds the published
+weights.
 """
 
 import argparse
 import json
 import subprocess
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import graphs
 import llamacpp_parts as parts
@@ -30,29 +35,37 @@ ADAPTERS = Path(__file__).parents[2] / "samples" / "desk_assistant" / "adapters"
 COMPARED_TOKENS = 12
 
 
-def agreement(bundle: Path, adapter: str) -> str:
-    """Return how many most probable tokens both sides share, each under the adapter."""
+def stage_tokens(bundle: Path) -> list[tuple[list[int], list[int]]]:
+    """Return (prompt, tokens fed after it) of the select stage of every situation."""
     manifest, encode = read_manifest(bundle), tokenizer_of(bundle)
-    equal = total = 0
-    for situation in SITUATIONS[:4]:
-        prompt = prompts.select_prompt(
-            manifest.chat, "filesystem", CATALOG["filesystem"], situation
+    fed = encode("move_file, read_text_file, list_directory")[:COMPARED_TOKENS]
+    return [
+        ([token for piece in prompt.pieces() for token in encode(piece)], fed)
+        for prompt in (
+            prompts.select_prompt(manifest.chat, "filesystem", CATALOG["filesystem"], situation)
+            for situation in SITUATIONS
         )
-        ids = [token for piece in prompt.pieces() for token in encode(piece)]
-        fed = encode("move_file, read_text_file, list_directory")[:COMPARED_TOKENS]
-        runtime = Runtime(bundle, manifest.runtime, manifest.adapters)
-        ours = runtime.logits(adapter, (), ids, fed).argmax(-1).tolist()
-        theirs = parts.ask(
-            do="best_tokens",
-            model=str(parts.gguf("Q4_1")),
-            lora=str(parts.gguf_lora(ADAPTERS / adapter)),
-            threads=physical_cores(),
-            prompt=ids,
-            fed=fed,
-        )["best"]
-        equal += sum(a == b for a, b in zip(ours, theirs, strict=True))
-        total += len(ours)
-    return f"{equal}/{total}"
+    ]
+
+
+def best_of_ours(bundle: Path, adapter: str) -> list[int]:
+    """Return the most probable tokens of the stage prompts under the adapter."""
+    manifest = read_manifest(bundle)
+    runtime = Runtime(bundle, manifest.runtime, manifest.adapters)
+    found: list[int] = []
+    for prompt, fed in stage_tokens(bundle):
+        found += runtime.logits(adapter, (), prompt, fed).argmax(-1).tolist()
+    return found
+
+
+def best_of_theirs(bundle: Path, kind: str, lora: str) -> list[int]:
+    """Return the most probable tokens of the same prompts. bundle: for its tokenizer."""
+    model, threads = str(parts.gguf(kind)), physical_cores()
+    found: list[int] = []
+    for prompt, fed in stage_tokens(bundle):
+        job = {"model": model, "lora": lora, "threads": threads, "prompt": prompt, "fed": fed}
+        found += parts.ask(do="best_tokens", **job)["best"]
+    return found
 
 
 def ours(bundle: Path, adapter: str) -> dict[str, float]:
@@ -80,44 +93,55 @@ def main() -> None:
     """Compare, measure in turns, print and save."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("bundle", type=Path)
+    parser.add_argument("--beside", type=Path, nargs="+", default=[], help="other bundles of ours")
     parser.add_argument("--adapter", default="select")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--out", type=Path, default=graphs.RESULTS)
     given = parser.parse_args()
     lora = str(parts.gguf_lora(ADAPTERS / given.adapter))
-    ways = {
-        "ours, LoRA": lambda: ours(given.bundle, given.adapter),
-        "llama.cpp Q4_0, LoRA": lambda: theirs("Q4_0", lora),
-        "llama.cpp Q4_1, LoRA": lambda: theirs("Q4_1", lora),
-        "ours, base": lambda: ours(given.bundle, "base"),
-        "llama.cpp Q4_0, base": lambda: theirs("Q4_0", ""),
-        "llama.cpp Q4_1, base": lambda: theirs("Q4_1", ""),
-    }
-    equal = agreement(given.bundle, given.adapter)
+    bundles = {read_manifest(b).runtime.profile: b for b in (given.bundle, *given.beside)}
+    ways: dict[str, Callable[[], dict[str, float]]] = {}
+    best: dict[str, list[int]] = {}
+    for profile, bundle in bundles.items():
+        ways[f"{profile}, LoRA"] = partial(ours, bundle, given.adapter)
+        best[f"{profile}, LoRA"] = best_of_ours(bundle, given.adapter)
+    for kind in ("Q4_0", "Q4_1"):
+        ways[f"llama.cpp {kind}, LoRA"] = partial(theirs, kind, lora)
+        best[f"llama.cpp {kind}, LoRA"] = best_of_theirs(given.bundle, kind, lora)
+    for profile, bundle in bundles.items():
+        ways[f"{profile}, base"] = partial(ours, bundle, "base")
+    for kind in ("Q4_0", "Q4_1"):
+        ways[f"llama.cpp {kind}, base"] = partial(theirs, kind, "")
     found: dict[str, list[dict[str, float]]] = {name: [] for name in ways}
     for _ in range(given.rounds):
         for name, measure in ways.items():
             found[name].append(measure())
-    rows = [
-        {"way": name, **{key: round(median(r[key] for r in runs), 1) for key in runs[0]}}
-        for name, runs in found.items()
-    ]
-    for row, first in zip(rows, (rows[0],) * 3 + (rows[3],) * 3, strict=True):
+    rows = []
+    for name, runs in found.items():
+        row: dict[str, Any] = {"way": name}
+        bar = "llama.cpp Q4_0, " + name.rpartition(", ")[2]
         for key in ("prefill", "decode"):
-            row[f"ours is {key}"] = f"{first[key] / row[key]:.2f} times"
+            row[key] = round(median(run[key] for run in runs), 1)
+            row[f"{key} / Q4_0"] = round(row[key] / median(run[key] for run in found[bar]), 2)
+        row["same tokens as Q4_1"] = _equal(best.get(name), best["llama.cpp Q4_1, LoRA"])
+        rows.append(row)
     result = {
         "model": parts.MODEL,
         "llama_cpp_python": parts.VERSION,
         "threads": physical_cores(),
         "adapter": given.adapter,
         "rounds": given.rounds,
-        "equal_most_probable_tokens": equal,
         "rows": rows,
         "runs": found,
     }
     save_result(given.out / "llamacpp_speed.json", result)
-    print(f"most probable tokens equal under {given.adapter!r}: {equal}")
     print(table(rows))
+
+
+def _equal(tokens: list[int] | None, others: list[int]) -> str:
+    if tokens is None:
+        return ""
+    return f"{sum(a == b for a, b in zip(tokens, others, strict=True))}/{len(others)}"
 
 
 if __name__ == "__main__":

@@ -19,6 +19,8 @@ import llama_cpp
 import numpy as np
 from llama_cpp.llama_grammar import json_schema_to_gbnf
 
+_BATCH = 2048  # tokens that llama.cpp takes at once; more end the process
+
 
 class Model:
     """A GGUF model with one sequence and, where given, one LoRA that is always active."""
@@ -27,7 +29,7 @@ class Model:
         settings = llama_cpp.llama_model_default_params()
         self.model = llama_cpp.llama_model_load_from_file(path.encode(), settings)
         options = llama_cpp.llama_context_default_params()
-        options.n_ctx, options.n_batch, options.n_ubatch = context, 2048, 512
+        options.n_ctx, options.n_batch, options.n_ubatch = context, _BATCH, 512
         options.n_threads = options.n_threads_batch = threads
         self.context = llama_cpp.llama_init_from_model(self.model, options)
         if not self.model or not self.context:
@@ -45,9 +47,12 @@ class Model:
 
     def feed(self, tokens: list[int]) -> None:
         """Compute tokens; the logits are those after the last one."""
-        array = (llama_cpp.llama_token * len(tokens))(*tokens)
-        if llama_cpp.llama_decode(self.context, llama_cpp.llama_batch_get_one(array, len(tokens))):
-            sys.exit("llama_decode failed")
+        for start in range(0, len(tokens), _BATCH):
+            some = tokens[start : start + _BATCH]
+            array = (llama_cpp.llama_token * len(some))(*some)
+            batch = llama_cpp.llama_batch_get_one(array, len(some))
+            if llama_cpp.llama_decode(self.context, batch):
+                sys.exit("llama_decode failed: the context is full, or memory")
 
     def keep(self, length: int) -> None:
         """Forget all but the first `length` tokens."""

@@ -18,6 +18,7 @@ from afx_export.quantization.blocks import Blocks
 from afx_export.quantization.quantizer import quantize
 from afx_export.quantization.tensors import Array, TensorWriter, read_tensors
 from afx_profiles import Quantization
+from agentflux.contracts.switching import WEIGHTS
 
 # Raise it with every change of the codes that a matrix gets: cached graphs are then made again.
 QUANTIZER = 1
@@ -37,7 +38,7 @@ def quantize_graph(source: Path, out: Path, settings: Quantization, *, bits: int
     """
     model = onnx.load(source / "model.onnx", load_external_data=False)
     tensors = read_tensors(model.graph, source)
-    with TensorWriter(out / "model.onnx.data") as writer:
+    with TensorWriter(out / WEIGHTS) as writer:
         _Rewrite(model.graph, tensors, writer, settings, bits).run()
         del model.graph.initializer[:]
         model.graph.initializer.extend(writer.initializers)

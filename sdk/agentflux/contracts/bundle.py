@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import mmap
 from collections.abc import Container
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Literal, Self
@@ -222,9 +223,17 @@ class Manifest(_Model):
 
 
 def sha256_file(path: Path) -> str:
-    """Return the SHA-256 of a file as hex."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+    """Return the SHA-256 of a file as hex.
+
+    The file is hashed in one call, during which other threads can hold Python's lock.
+    """
+    if not path.stat().st_size:  # cannot be mapped
+        return hashlib.sha256().hexdigest()
+    with (
+        path.open("rb") as stream,
+        mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as content,
+    ):
+        return hashlib.sha256(content).hexdigest()
 
 
 def read_manifest(bundle: Path) -> Manifest:

@@ -28,6 +28,7 @@ from agentflux.contracts.bundle import (
 from agentflux.errors import AdapterNotFound, EngineError
 
 GRAPH = "model.onnx"
+WEIGHTS = "model.onnx.data"
 ADAPTER_ID = "adapter_id"
 """Graph input of stacked mode: int64, shape (1,). The adapter's `index`; 0 is the base."""
 ADAPTER_GATE = "adapter_gate"

@@ -2,8 +2,10 @@
 
 import json
 import os
+import threading
 import time
 from collections.abc import Callable, Generator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import lru_cache
 from importlib import import_module
@@ -18,7 +20,7 @@ import numpy.typing as npt
 from agentflux.contracts.bundle import NULL_ADAPTER, Manifest, check_file, check_files
 from agentflux.contracts.consistency import check_consistent
 from agentflux.contracts.grammar import tokenizer as grammar_tokenizer
-from agentflux.contracts.switching import GRAPH, Activate, Switching, switching
+from agentflux.contracts.switching import GRAPH, WEIGHTS, Activate, Switching, switching
 from agentflux.engines.candidates import Path as TokenPath
 from agentflux.engines.candidates import Tree, best_candidate
 from agentflux.engines.prefix import Line, Logits, Pair, Placed, PrefixPool
@@ -65,7 +67,8 @@ class OrtEngine:
         """Check the bundle's files, then load the model.
 
         An adapter's file is hashed and loaded when it is first used, so that opening does not grow
-        with their bytes; a damaged one is a FileMismatch of the request that needs it.
+        with their bytes; a damaged one is a FileMismatch of the request that needs it. The weights
+        are hashed while the runtime loads them.
 
         threads: of ONNX Runtime; None takes the machine's physical cores. spinning: whether idle
         threads spin while they wait; None takes what the bundle says.
@@ -74,7 +77,7 @@ class OrtEngine:
             FileMismatch: a file is not the one that was exported.
             EngineError: the runtime cannot load the model.
         """
-        check_files(manifest, bundle, later=_adapter_files(manifest))
+        check_files(manifest, bundle, later={*_adapter_files(manifest), WEIGHTS})
         check_consistent(manifest, bundle)
         self._bundle, self._manifest = bundle, manifest
         self.threads = threads or physical_cores()
@@ -85,7 +88,7 @@ class OrtEngine:
             _register_plugin(manifest.runtime.plugin, extra=manifest.runtime.extra)
         self._models: dict[str, Any] = {}
         self._switching = self._unloaded()
-        with _native("cannot load the model"):
+        with _weights_checked(manifest, bundle), _native("cannot load the model"):
             self._tokenizer: Any = og.Tokenizer(self._model(GRAPH))
         with _native("cannot read tokenizer.json"):
             self._tokenizer_json = (bundle / "tokenizer.json").read_text(encoding="utf-8")
@@ -423,6 +426,34 @@ def _masked(logits: Logits, matcher: llguidance.LLMatcher) -> Logits:
     llguidance.numpy.apply_token_bitmask_inplace(masked, mask)
     row: Logits = masked[0]
     return row
+
+
+@contextmanager
+def _weights_checked(manifest: Manifest, bundle: Path) -> Generator[None]:
+    """Hash the weights beside the body, which loads them and so must not trust them yet.
+
+    The loader keeps Python's lock and hashing needs none, so they overlap. Weights of the right
+    size can be wrong only in their values: the graph that says where they lie was checked before.
+
+    Raises:
+        FileMismatch: they are not those that were exported, whatever the body made of them.
+    """
+    if all(entry.path != WEIGHTS for entry in manifest.files):
+        yield
+        return
+    begun = threading.Event()
+
+    def check() -> None:
+        begun.set()
+        check_file(manifest, bundle, WEIGHTS)
+
+    with ThreadPoolExecutor(1) as threads:
+        checked = threads.submit(check)
+        begun.wait()
+        try:
+            yield
+        finally:
+            checked.result()
 
 
 def _adapter_files(manifest: Manifest) -> frozenset[str]:

@@ -131,7 +131,8 @@ class ProcessEngine:
         self._number += 1
         settled = False
         try:
-            child.send({"id": self._number, "do": what, "request": wire.request_out(request)})
+            asked = {"request": wire.request_out(request), "stream": on_text is not None}
+            child.send({"id": self._number, "do": what, **asked})
             message = self._answer(child, on_text, cancel)
             settled = True
         except EngineDied:

@@ -9,6 +9,7 @@ import os
 import queue
 import sys
 import threading
+import time
 from dataclasses import asdict
 from pathlib import Path
 from typing import BinaryIO
@@ -17,6 +18,8 @@ from agentflux.contracts.bundle import read_manifest
 from agentflux.engines import wire
 from agentflux.errors import AgentFluxError
 from agentflux.ports import CancelToken, Engine
+
+SIGN_OF_LIFE_S = 1.0  # every message wakes two processes that share cores with the runtime
 
 
 class _Worker:
@@ -56,8 +59,13 @@ class _Worker:
             return asdict(self._engine.choose(wanted, cancel=cancel))
         request = wire.generation_in(message["request"])
 
+        told = time.monotonic()
+
         def pass_on(text: str) -> None:
-            self._send(id=number, text=text)
+            nonlocal told
+            if message["stream"] or time.monotonic() - told >= SIGN_OF_LIFE_S:
+                told = time.monotonic()
+                self._send(id=number, text=text)
 
         return asdict(self._engine.generate(request, on_text=pass_on, cancel=cancel))
 

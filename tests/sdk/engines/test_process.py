@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from agentflux import CancelToken
+from agentflux.engines import process
 from agentflux.engines.ort import OrtEngine
 from agentflux.engines.process import ProcessEngine
 from agentflux.errors import AdapterNotFound, Cancelled, ContextOverflow, EngineDied, EngineError
@@ -39,6 +40,24 @@ def test_results_are_those_of_the_runtime_in_this_process(
     assert (there.text, there.finish) == (here.text, here.finish)
     assert "".join(pieces) == there.text
     assert engine.choose(PICK).best == desk_engine.choose(PICK).best
+
+
+def test_text_that_nobody_reads_is_not_sent(
+    engine: ProcessEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    received: list[dict[str, object]] = []
+    receive = process._Child.receive
+
+    def spy(child: process._Child, timeout_s: float) -> dict[str, object] | None:
+        if (message := receive(child, timeout_s)) is not None:
+            received.append(message)
+        return message
+
+    monkeypatch.setattr(process._Child, "receive", spy)
+    done = engine.generate(TALK)
+    assert done.usage.decoded_tokens > 8
+    # Signs of life only: at most one a second, and a slow machine takes seconds.
+    assert sum("text" in message for message in received) < done.usage.decoded_tokens / 2
 
 
 def test_errors_keep_their_type_and_their_facts(engine: ProcessEngine) -> None:
