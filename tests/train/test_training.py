@@ -14,7 +14,7 @@ from afx_train.corpus import Corpus
 from afx_train.errors import TrainingDiverged
 from afx_train.evaluate import decisions, evaluate_adapter
 from afx_train.job import run_job
-from afx_train.loop import Progress, fresh_weights, learning_rate, token_losses, train
+from afx_train.loop import History, Progress, fresh_weights, learning_rate, token_losses, train
 from afx_train.marks import Marker, Marking
 from afx_train.model import AdaptedModel, load_model
 from afx_train.outputs import base_licence, read_weights
@@ -30,6 +30,14 @@ pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning")
 
 class Killed(Exception):
     """Stands for the end of the process."""
+
+
+def test_of_equally_good_epochs_the_latest_is_kept_and_patience_counts_from_the_first() -> None:
+    history = History(job="job", dev=[0.5, 0.7, 0.6, 0.7])
+    assert history.best == 3
+    assert history.stale(2)
+    assert not history.stale(3)
+    assert not history.stale(None)
 
 
 @pytest.fixture

@@ -64,12 +64,14 @@ class History:
 
     @property
     def best(self) -> int:
-        """Number of the best epoch so far, from 0; the earliest of equals."""
-        return self.dev.index(max(self.dev))
+        """Number of the best epoch so far, from 0; of equals the latest, which has seen the most."""
+        return max(range(len(self.dev)), key=lambda epoch: (self.dev[epoch], epoch))
 
     def stale(self, patience: int | None) -> bool:
         """Whether that many epochs in a row were no better than the best one."""
-        return patience is not None and bool(self.dev) and len(self.dev) - 1 - self.best >= patience
+        if patience is None or not self.dev:
+            return False
+        return len(self.dev) - 1 - self.dev.index(max(self.dev)) >= patience
 
 
 @dataclass(slots=True, kw_only=True)
