@@ -64,7 +64,7 @@ class History:
 
     @property
     def best(self) -> int:
-        """Number of the best epoch so far, from 0; of equals the latest, which has seen the most."""
+        """Number of the best epoch so far, from 0; of equals the latest: it has seen the most."""
         return max(range(len(self.dev)), key=lambda epoch: (self.dev[epoch], epoch))
 
     def stale(self, patience: int | None) -> bool:
