@@ -7,7 +7,7 @@ RESULTS := docs/benchmarks
 BENCH_RECIPE ?= $(DESK)/recipe.toml
 
 .PHONY: help setup demo bundle test bench test-optimum fuzz fuzz-service check lint types train tutorial
-.PHONY: kills bench-train evidence-quick load pictures profiles clean soak long calls catalogs bench-adapters bench-llamacpp
+.PHONY: kills bench-train evidence-quick load pictures profiles clean soak long calls catalogs bench-adapters second-model bench-llamacpp
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -51,6 +51,9 @@ bench: $(READY)  ## What LoRA branches cost on this machine (minutes; not part o
 bench-adapters: $(READY)  ## Forty adapters: time and memory of the export, time to open the bundle
 	@$(BIN)/python tests/bench/adapters.py
 
+second-model: $(READY)  ## Qwen2.5-Coder-0.5B with two adapters through the whole export, certified (needs 6 GiB)
+	@$(BIN)/python tests/bench/second_model.py --out $(RESULTS)
+
 bench-llamacpp: $(READY)  ## Against llama.cpp (compiled the first time); with TOOLS=folder also whole calls
 	@$(BIN)/python tests/bench/llamacpp_speed.py "$$($(BIN)/python $(DESK)/bundle.py)"
 	@test -z "$(TOOLS)" || $(BIN)/python tests/bench/llamacpp_call.py \
@@ -89,7 +92,7 @@ bench-train: $(READY)  ## Prefix-cached against plain training: speed, gradients
 evidence-quick: $(READY)  ## One cell of the evidence: base, joint, matched, decoupled on int4 (15 minutes)
 	@$(BIN)/python tests/bench/evidence.py
 
-train: $(READY)  ## Train the sample's adapters again (about an hour on two cores)
+train: $(READY)  ## Train the sample's adapters again (about three hours on two cores)
 	@$(BIN)/python $(DESK)/train.py
 
 fuzz-service: $(READY)  ## The service: 5,000 requests by its OpenAPI document, 10,000 bodies, 20 killed runs

@@ -1,7 +1,7 @@
 """Trains the sample's adapters again: phrasings → verified data → adapters, as the recipe says.
 
-Slow: about an hour on two cores. Goes on where it was stopped. The data lies in `data/`, which is
-not in the repository; the adapters replace those in `adapters/`, first passes left out.
+Slow: about three hours on two cores. Goes on where it was stopped. The data lies in `data/`, which
+is not in the repository; the adapters replace those in `adapters/`, first passes left out.
 """
 
 import shutil

@@ -108,7 +108,9 @@ def _export(out: Path, profile: str, adapter: Path | None) -> None:
     build(request)
 
 
-def random_lora(folder: Path, targets: tuple[str, ...], *, seed: int = 0) -> Path:
+def random_lora(
+    folder: Path, targets: tuple[str, ...], *, model: str = MODEL, seed: int = 0
+) -> Path:
     """Save a PEFT LoRA of rank 16 with small random weights."""
     import torch
     from peft import LoraConfig, get_peft_model
@@ -117,13 +119,13 @@ def random_lora(folder: Path, targets: tuple[str, ...], *, seed: int = 0) -> Pat
     from afx_export.sources import resolve
 
     torch.manual_seed(seed)
-    base = AutoModelForCausalLM.from_pretrained(resolve(MODEL).folder, dtype=torch.float32)
+    base = AutoModelForCausalLM.from_pretrained(resolve(model).folder, dtype=torch.float32)
     config = LoraConfig(r=16, lora_alpha=16, target_modules=list(targets), task_type="CAUSAL_LM")
-    model: Any = get_peft_model(base, config)
-    for name, weight in model.named_parameters():
+    adapted: Any = get_peft_model(base, config)
+    for name, weight in adapted.named_parameters():
         if "lora_B" in name:
             torch.nn.init.normal_(weight, std=0.005)
-    model.save_pretrained(folder)
+    adapted.save_pretrained(folder)
     return folder
 
 
