@@ -63,7 +63,7 @@ def ask(client: openai.OpenAI, model: str, messages: Any, **options: Any) -> Any
 
 def test_the_models_are_the_bundle_and_its_adapters(client: openai.OpenAI) -> None:
     bundle, *adapters = client.models.list().data
-    assert {"route", "select.git", "args.git"} <= {adapter.id for adapter in adapters}
+    assert {"route", "select.git", "args.time"} <= {adapter.id for adapter in adapters}
     assert {adapter.model_extra["parent"] for adapter in adapters} == {bundle.id}
     assert client.models.retrieve("route").id == "route"
 
