@@ -17,11 +17,14 @@ BEFORE = ((30, 31, 32), (), tuple(range(40, 51)))
 TOKENS = ((60, 61, 62, 63), tuple(range(70, 81)), (90, 91))
 
 
-@pytest.fixture
-def model(workspace: Path) -> AdaptedModel:
-    """The tiny base with an adapter that does something on every site."""
-    targets = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
-    made = load_model(workspace / "base", Lora(rank=4, alpha=8, target_modules=targets))
+TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+
+
+@pytest.fixture(params=[0, 1])
+def model(workspace: Path, request: pytest.FixtureRequest) -> AdaptedModel:
+    """The tiny base with an adapter that does something on every site from a layer on."""
+    lora = Lora(rank=4, alpha=8, target_modules=TARGETS, first_layer=request.param)
+    made = load_model(workspace / "base", lora)
     fresh_weights(made, seed=1)
     generator = torch.Generator().manual_seed(2)
     for parameter in made.trained:
@@ -64,6 +67,28 @@ def test_rows_do_not_see_each_other(model: AdaptedModel) -> None:
         ]
     )
     assert _relative(together, apart) < 1e-5
+
+
+@pytest.mark.parametrize("kept", [2**20, 0])
+def test_layers_below_the_first_adapted_one_run_once_a_row(workspace: Path, kept: int) -> None:
+    model = load_model(workspace / "base", Lora(rank=4, target_modules=TARGETS, first_layer=1))
+    model.recall_bytes = kept
+    calls = [0, 0]
+    for at, layer in enumerate(model.peft.get_base_model().model.layers):
+        layer.self_attn.register_forward_hook(lambda *_, at=at: _count(calls, at))
+    rows, alone = Rows(before=[()] * 3, tokens=TOKENS), Rows(before=[()], tokens=TOKENS[:1])
+    first = model.hidden(STATIC, rows)
+    lower, upper = calls
+    mixed = model.hidden(STATIC, alone)
+    again = model.hidden(STATIC, rows)
+    assert torch.equal(first, again), "rows that were seen together are computed together"
+    assert _relative(first[: len(mixed)], mixed) < 1e-5
+    assert (calls[0] == lower) == (kept > 0)
+    assert calls[1] == upper + 2
+
+
+def _count(calls: list[int], at: int) -> None:
+    calls[at] += 1
 
 
 def test_tokens_after_a_kept_past_get_what_one_pass_gives(model: AdaptedModel) -> None:
@@ -115,6 +140,8 @@ def _plain(model: AdaptedModel, base: tuple[int, ...], adapted: tuple[int, ...])
     return llama.norm(x)[0, len(base) :]
 
 
-def _lora(site: LoraLinear, x: Tensor, on: Tensor) -> Tensor:
+def _lora(site: torch.nn.Module, x: Tensor, on: Tensor) -> Tensor:
+    if not isinstance(site, LoraLinear):
+        return site(x)
     a, b = site.lora_A["default"].weight, site.lora_B["default"].weight
     return site.base_layer(x) + on * (x @ a.T @ b.T) * site.scaling["default"]

@@ -24,12 +24,16 @@ NAME = "select.files"
 WAIT_S = 300.0
 
 
-@pytest.fixture
-def recipe_path(workspace: Path, tmp_path: Path) -> Path:
-    """The tiny recipe with the late boundary and too little memory to recall everything."""
+@pytest.fixture(params=[0, 1])
+def recipe_path(workspace: Path, tmp_path: Path, request: pytest.FixtureRequest) -> Path:
+    """The tiny recipe with the late boundary and too little memory to recall everything.
+
+    Once with branches in all layers, once with a layer below them that runs once a row.
+    """
     text = RECIPE.replace('"base"', f'"{workspace}/base"').replace('"data"', f'"{workspace}/data"')
     text = text.replace("seed = 5", 'seed = 5\nboundary = "instruction"')
     text = text.replace("epochs = 3", "epochs = 3\nrecall_gib = 0.0001\ndev_examples = 4")
+    text = text.replace("[lora]", f"[lora]\nfirst_layer = {request.param}")
     path = tmp_path / "recipe.toml"
     path.write_text(text, encoding="utf-8")
     return path

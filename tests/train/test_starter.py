@@ -77,7 +77,7 @@ def test_every_starter_is_a_valid_recipe(tmp_path: Path, size: str, granularity:
             "shared+delta": ["args", "args.files.read"],
         }[granularity]
     )
-    assert recipe.lora.rank == {"small": 16, "7b": 32}[size]
+    assert recipe.lora.rank == {"small": 12, "7b": 32}[size]
     assert set(load_corpus([tmp_path / "data"]).catalog) == {"files", "clock"}
 
 

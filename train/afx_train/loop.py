@@ -12,10 +12,9 @@ import torch
 from peft import get_peft_model_state_dict, set_peft_model_state_dict
 from torch import Tensor
 
-from afx_train.batching import Batch, Shown
+from afx_train.batching import Batch, Shown, collate
 from afx_train.errors import RecipeError, TrainingDiverged
-from afx_train.model import AdaptedModel, Rows
-from afx_train.recall import Asked
+from afx_train.model import AdaptedModel, Asked, Rows
 from afx_train.recipe import Training
 from afx_train.scoring import score_targets
 from afx_train.task import Task
@@ -271,15 +270,15 @@ class _Run:
         """What the run has asked the base for so far, in order."""
         for epoch in range(self.history.epoch):
             yield from (
-                (batch.static, batch.before) for window in self._windows(epoch) for batch in window
+                (batch.static, batch.before, batch.tokens)
+                for window in self._windows(epoch)
+                for batch in window
             )
-            yield from (
-                (rows[0].variant.static, [row.example.before for row in rows])
-                for rows in self._dev_rows()
-            )
+            for batch in map(collate, self._dev_rows()):
+                yield batch.static, batch.before, batch.tokens
         if self.place.steps:
             for window in self._windows(self.history.epoch)[: self.place.steps]:
-                yield from ((batch.static, batch.before) for batch in window)
+                yield from ((b.static, b.before, b.tokens) for b in window)
 
     def _windows(self, epoch: int) -> list[list[Batch]]:
         rested = frozenset(self.history.rested[epoch])

@@ -15,11 +15,16 @@ from transformers import AutoModelForCausalLM
 from transformers.utils import logging
 
 from afx_train.attention import ATTENTION, KV, LayerKV, Past, pack
+from afx_train.codec import Tokens
 from afx_train.errors import RecipeError
-from afx_train.recall import Asked, Recall, replay
+from afx_train.recall import Recall, replay
 from afx_train.recipe import Lora
+from afx_train.trunk import RowKey, Trunk
 
 _RECALL_BYTES = 2**30
+
+Asked = tuple[Tokens, Sequence[Tokens], Sequence[Tokens]]
+"""A batch: its static prefix, and for each row the tokens before and after the boundary."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,13 +38,15 @@ class Rows:
 class AdaptedModel:
     """Computes hidden states under the adapter on top of prefixes computed without it."""
 
-    def __init__(self, peft: PeftModel, *, bf16: bool) -> None:
+    def __init__(self, peft: PeftModel, *, bf16: bool, first_layer: int = 0) -> None:
+        """first_layer: the first decoder layer with branches; those below run once a row."""
         self.peft, self._bf16 = peft, bf16
         causal: Any = peft.get_base_model()
         self._decoder, self._head = causal.get_decoder(), causal.get_output_embeddings()
         self.device = next(causal.parameters()).device
         self.layers = int(causal.config.get_text_config().num_hidden_layers)
         self.vocab_size = int(self._head.weight.shape[0])
+        self._trunk = Trunk(self._decoder.layers, first_layer)
         self._static: dict[tuple[int, ...], KV] = {}
         self._recall: Recall[KV] = Recall(0)
         self.recall_bytes = _RECALL_BYTES
@@ -53,7 +60,12 @@ class AdaptedModel:
         """Compute the rows under the adapter. Returns (N, hidden) in packed order."""
         prefix = self.static_kv(static)
         befores = self._before_kv(static, rows.before)
-        return self._pass(len(static), prefix, befores, rows, None)
+        if not self._trunk:
+            return self._pass(len(static), prefix, befores, rows, None)
+        keys = [(static, b, t) for b, t in zip(rows.before, rows.tokens, strict=True)]
+        entering = self._trunk.entering(keys, self._to_trunk_end, budget=self.recall_bytes)
+        with self._trunk.skipped(entering):
+            return self._pass(len(static), prefix, befores, rows, None)
 
     def prefill(self, static: tuple[int, ...], rows: Rows) -> tuple[Tensor, list[KV]]:
         """Do as `hidden` does; also return what later tokens of each row attend to."""
@@ -85,7 +97,11 @@ class AdaptedModel:
 
     def recalled(self, asked: Iterable[Asked]) -> None:
         """Recall what a run that asked for these would recall, to the last bit."""
-        wanted = [(static, befores) for static, befores in asked if any(befores)]
+        wanted: list[tuple[Tokens, Sequence[Tokens]]] = []
+        for static, befores, own in asked:
+            self._trunk.seen([(static, b, t) for b, t in zip(befores, own, strict=True)])
+            if any(befores):
+                wanted.append((static, befores))
         if wanted:
             budget = self._recall_tokens(wanted[0][0])
             self._recall = replay(wanted, budget, self._base_kv)
@@ -93,6 +109,7 @@ class AdaptedModel:
     def forget(self) -> None:
         """Drop all that was computed under the base."""
         self._static.clear()
+        self._trunk.forget()
         self._recall = Recall(0)
 
     def static_kv(self, static: tuple[int, ...]) -> KV | None:
@@ -106,6 +123,13 @@ class AdaptedModel:
                 self._pass(0, None, (), rows, collected)
             self._static[static] = tuple(collected)
         return self._static[static]
+
+    def _to_trunk_end(self, keys: Sequence[RowKey]) -> None:
+        static = keys[0][0]
+        rows = Rows(before=[()] * len(keys), tokens=[before + own for _, before, own in keys])
+        prefix = self.static_kv(static)
+        with self.base():
+            self._pass(len(static), prefix, (), rows, None)
 
     def _before_kv(self, static: tuple[int, ...], befores: Sequence[tuple[int, ...]]) -> list[KV]:
         """Compute under the base what stands between the prefix and the rows, or recall it."""
@@ -247,7 +271,7 @@ def load_model(folder: Path, lora: Lora, *, precision: str = "auto") -> AdaptedM
         if type(module) is LoraLinear:
             module.__class__ = _FusedLoraLinear
     bf16 = precision == "bf16" or (precision == "auto" and device.type == "cuda")
-    return AdaptedModel(peft.to(device).eval(), bf16=bf16)
+    return AdaptedModel(peft.to(device).eval(), bf16=bf16, first_layer=lora.first_layer)
 
 
 def split_rows(collected: Sequence[LayerKV], rows: Sequence[tuple[int, ...]]) -> list[KV]:

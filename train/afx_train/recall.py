@@ -13,7 +13,6 @@ from typing import Generic, TypeVar
 from afx_train.codec import Tokens
 
 Key = tuple[Tokens, Tokens]
-Asked = tuple[Tokens, Sequence[Tokens]]
 V = TypeVar("V")
 
 
@@ -54,7 +53,7 @@ class Recall(Generic[V]):
 
 
 def replay(
-    asked: Iterable[Asked],
+    asked: Iterable[tuple[Tokens, Sequence[Tokens]]],
     budget: int,
     compute: Callable[[Tokens, list[Tokens]], Iterable[V]],
 ) -> Recall[V]:

@@ -34,7 +34,8 @@ class Lora(_Section):
     target_modules: tuple[str, ...] = ("q_proj", "k_proj", "v_proj", "o_proj")
     """Linear layers that get a branch. Fewer sites decode faster on the device."""
     first_layer: int = Field(default=0, ge=0)
-    """First decoder layer with branches. Layers below stay as they are, without a backward pass."""
+    """First decoder layer with branches. The layers below stay the base's: they run once a row, and
+    later epochs start at this one."""
 
     def scaled_to(self, rank: int) -> "Lora":
         """Another rank at the same scale of the adapter's output."""
