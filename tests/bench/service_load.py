@@ -102,10 +102,14 @@ def specs() -> list[agentflux.ToolSpec]:
 
 @dataclass
 class Seen:
-    """What clients saw. first: seconds to the first event, and place in the line."""
+    """What clients saw. first: seconds to the first event, and place in the line.
+
+    stages_s: seconds of each answer's stages, as the service told them.
+    """
 
     status: collections.Counter[int] = field(default_factory=collections.Counter)
     first: list[tuple[float, int]] = field(default_factory=list)
+    stages_s: list[float] = field(default_factory=list)
     unfinished: int = 0
     without_call: int = 0
 
@@ -119,6 +123,9 @@ async def ask(http: httpx.AsyncClient, model: str, number: int, seen: Seen) -> f
             first = first or time.perf_counter() - began
             done = done or line == "data: [DONE]"
             called = called or '"tool_calls"' in line
+            if '"agentflux"' in line:
+                told = json.loads(line.removeprefix("data: "))["agentflux"]["stages"]
+                seen.stages_s.append(sum(stage["ms"] for stage in told) / 1e3)
     if answer.status_code == 200:
         seen.unfinished += not done
         seen.without_call += not called
@@ -156,6 +163,7 @@ async def load(service: Service, model: str, clients: int, seconds: float) -> tu
 async def compare(service: Service, model: str, bundle: Path, pairs: int) -> dict[str, Any]:
     """In turns: a decision by the embedded SDK, the same through the service. Both warm."""
     embedded, served, seen, tools = [], [], Seen(), specs()
+    stages_s: list[float] = []
     with agentflux.open_bundle(bundle, threads=2) as agent:
         async with connect(service) as http:
             for number in range(-5, pairs):
@@ -163,12 +171,23 @@ async def compare(service: Service, model: str, bundle: Path, pairs: int) -> dic
                     began = time.perf_counter()
                     if (turn + number) % 2:
                         asked = agentflux.Situation(request=request(number + 100))
-                        await asyncio.to_thread(agent.decide, asked, tools=tools, required=True)
+                        decided = await asyncio.to_thread(
+                            agent.decide, asked, tools=tools, required=True
+                        )
                         embedded.append(time.perf_counter() - began)
+                        stages_s.append(sum(stage.usage.ms for stage in decided.stages) / 1e3)
                     else:
                         await ask(http, model, number + 100, seen)
                         served.append(time.perf_counter() - began)
-                    await asyncio.sleep(0.02)  # threads of the other process stop spinning
+                    await asyncio.sleep(0.2)  # threads of the other process stop spinning
+    outside = {
+        "embedded": statistics.median(
+            a - b for a, b in zip(embedded[5:], stages_s[5:], strict=True)
+        ),
+        "service": statistics.median(
+            a - b for a, b in zip(served[5:], seen.stages_s[5:], strict=True)
+        ),
+    }
     embedded, served = embedded[5:], served[5:]
     added = [b - a for a, b in zip(embedded, served, strict=True)]
     return {
@@ -177,6 +196,7 @@ async def compare(service: Service, model: str, bundle: Path, pairs: int) -> dic
         "service_ms_p50": 1e3 * statistics.median(served),
         "service_first_event_ms_p50": 1e3 * statistics.median(f for f, _ in seen.first[5:]),
         "added_ms_p50": 1e3 * statistics.median(added),
+        "outside_stages_ms_p50": {name: 1e3 * seconds for name, seconds in outside.items()},
         "overhead_percent": 100 * statistics.median(added) / statistics.median(embedded),
     }
 
