@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
+from itertools import chain
 from pathlib import Path
 from random import Random
 from time import monotonic
@@ -14,7 +15,7 @@ from torch import Tensor
 
 from afx_train.batching import Batch, Shown, collate
 from afx_train.errors import RecipeError, TrainingDiverged
-from afx_train.model import AdaptedModel, Asked, Rows
+from afx_train.model import AdaptedModel, Rows
 from afx_train.recipe import Training
 from afx_train.scoring import score_targets
 from afx_train.task import Task
@@ -264,21 +265,16 @@ class _Run:
         self.best, self.easy = state["best"], set(self.place.easy)
         set_peft_model_state_dict(self.model.peft, state["weights"])
         self.optimizer.load_state_dict(state["optimizer"])
-        self.model.recalled(self._asked())
+        self.model.recalled(self._gone_over())
 
-    def _asked(self) -> Iterator[Asked]:
-        """What the run has asked the base for so far, in order."""
+    def _gone_over(self) -> Iterator[Batch]:
+        """The batches that the run has computed so far, in order."""
         for epoch in range(self.history.epoch):
-            yield from (
-                (batch.static, batch.before, batch.tokens)
-                for window in self._windows(epoch)
-                for batch in window
-            )
-            for batch in map(collate, self._dev_rows()):
-                yield batch.static, batch.before, batch.tokens
+            yield from chain.from_iterable(self._windows(epoch))
+            yield from map(collate, self._dev_rows())
         if self.place.steps:
-            for window in self._windows(self.history.epoch)[: self.place.steps]:
-                yield from ((b.static, b.before, b.tokens) for b in window)
+            done = self._windows(self.history.epoch)[: self.place.steps]
+            yield from chain.from_iterable(done)
 
     def _windows(self, epoch: int) -> list[list[Batch]]:
         rested = frozenset(self.history.rested[epoch])

@@ -15,16 +15,14 @@ from transformers import AutoModelForCausalLM
 from transformers.utils import logging
 
 from afx_train.attention import ATTENTION, KV, LayerKV, Past, pack
+from afx_train.batching import Batch
 from afx_train.codec import Tokens
 from afx_train.errors import RecipeError
 from afx_train.recall import Recall, replay
 from afx_train.recipe import Lora
-from afx_train.trunk import RowKey, Trunk
+from afx_train.trunk import RowKey, Trunk, row_keys
 
 _RECALL_BYTES = 2**30
-
-Asked = tuple[Tokens, Sequence[Tokens], Sequence[Tokens]]
-"""A batch: its static prefix, and for each row the tokens before and after the boundary."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,7 +60,7 @@ class AdaptedModel:
         befores = self._before_kv(static, rows.before)
         if not self._trunk:
             return self._pass(len(static), prefix, befores, rows, None)
-        keys = [(static, b, t) for b, t in zip(rows.before, rows.tokens, strict=True)]
+        keys = row_keys(static, rows.before, rows.tokens)
         entering = self._trunk.entering(keys, self._to_trunk_end, budget=self.recall_bytes)
         with self._trunk.skipped(entering):
             return self._pass(len(static), prefix, befores, rows, None)
@@ -95,13 +93,13 @@ class AdaptedModel:
         with torch.no_grad(), self.peft.disable_adapter():
             yield
 
-    def recalled(self, asked: Iterable[Asked]) -> None:
-        """Recall what a run that asked for these would recall, to the last bit."""
+    def recalled(self, batches: Iterable[Batch]) -> None:
+        """Recall what a run that went over these would recall, to the last bit."""
         wanted: list[tuple[Tokens, Sequence[Tokens]]] = []
-        for static, befores, own in asked:
-            self._trunk.seen([(static, b, t) for b, t in zip(befores, own, strict=True)])
-            if any(befores):
-                wanted.append((static, befores))
+        for batch in batches:
+            self._trunk.seen(row_keys(batch.static, batch.before, batch.tokens))
+            if any(batch.before):
+                wanted.append((batch.static, batch.before))
         if wanted:
             budget = self._recall_tokens(wanted[0][0])
             self._recall = replay(wanted, budget, self._base_kv)

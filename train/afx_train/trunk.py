@@ -20,6 +20,11 @@ RowKey = tuple[Tokens, Tokens, Tokens]
 """Static prefix, tokens before the boundary, tokens after it."""
 
 
+def row_keys(static: Tokens, befores: Sequence[Tokens], tokens: Sequence[Tokens]) -> list[RowKey]:
+    """The keys of a batch's rows, which share one static prefix."""
+    return [(static, before, own) for before, own in zip(befores, tokens, strict=True)]
+
+
 class Trunk:
     """Skips or stops at the layers below `first`, and keeps what came out of them."""
 
