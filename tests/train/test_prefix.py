@@ -104,7 +104,7 @@ def test_tokens_after_a_kept_past_get_what_one_pass_gives(model: AdaptedModel) -
 
 def load_again(model: AdaptedModel) -> AdaptedModel:
     """The same weights with nothing kept."""
-    return AdaptedModel(model.peft, bf16=False)
+    return AdaptedModel(model.peft)
 
 
 def _relative(ours: Tensor, reference: Tensor) -> float:
@@ -145,3 +145,18 @@ def _lora(site: torch.nn.Module, x: Tensor, on: Tensor) -> Tensor:
         return site(x)
     a, b = site.lora_A["default"].weight, site.lora_B["default"].weight
     return site.base_layer(x) + on * (x @ a.T @ b.T) * site.scaling["default"]
+
+
+def test_bf16_products_point_the_gradients_the_same_way(workspace: Path) -> None:
+    lora = Lora(rank=4, alpha=8, target_modules=TARGETS)
+    gradients: dict[str, Tensor] = {}
+    for precision in ("fp32", "bf16"):
+        made = load_model(workspace / "base", lora, precision=precision)
+        fresh_weights(made, seed=1)
+        hidden = made.hidden(STATIC, Rows(before=BEFORE, tokens=TOKENS))
+        weights = torch.randn(hidden.shape, generator=torch.Generator().manual_seed(4))
+        (hidden * weights).sum().backward()
+        found = [p.grad.flatten() for p in made.trained if p.grad is not None]
+        gradients[precision] = torch.cat(found)
+    assert not torch.equal(*gradients.values())
+    assert torch.cosine_similarity(*gradients.values(), dim=0) > 0.999

@@ -36,9 +36,9 @@ class Rows:
 class AdaptedModel:
     """Computes hidden states under the adapter on top of prefixes computed without it."""
 
-    def __init__(self, peft: PeftModel, *, bf16: bool, first_layer: int = 0) -> None:
+    def __init__(self, peft: PeftModel, *, first_layer: int = 0) -> None:
         """first_layer: the first decoder layer with branches; those below run once a row."""
-        self.peft, self._bf16 = peft, bf16
+        self.peft = peft
         causal: Any = peft.get_base_model()
         self._decoder, self._head = causal.get_decoder(), causal.get_output_embeddings()
         self.device = next(causal.parameters()).device
@@ -83,8 +83,7 @@ class AdaptedModel:
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Apply the output head, in fp32."""
-        with self._autocast():
-            logits: Tensor = self._head(hidden).float()
+        logits: Tensor = self._head(hidden)
         return logits
 
     @contextmanager
@@ -165,18 +164,14 @@ class AdaptedModel:
         starts = past or [0] * len(lengths)
         places = [offset + s + i for s, n in zip(starts, lengths, strict=True) for i in range(n)]
         ids = [token for row in rows.tokens for token in row]
-        with self._autocast():
-            out = self._decoder(
-                input_ids=torch.tensor([ids], device=self.device),
-                position_ids=torch.tensor([places], device=self.device),
-                use_cache=False,
-                afx_packed=packed,
-            )
+        out = self._decoder(
+            input_ids=torch.tensor([ids], device=self.device),
+            position_ids=torch.tensor([places], device=self.device),
+            use_cache=False,
+            afx_packed=packed,
+        )
         hidden: Tensor = out.last_hidden_state[0]
         return hidden
-
-    def _autocast(self) -> torch.autocast:
-        return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self._bf16)
 
 
 class _FusedLora(torch.autograd.Function):
@@ -193,7 +188,7 @@ class _FusedLora(torch.autograd.Function):
     ) -> Tensor:
         flat = x.reshape(-1, x.shape[-1])
         low = flat @ a.mT
-        out = torch.nn.functional.linear(flat, base.weight, base.bias)
+        out = base(flat)
         out.addmm_(low, b.mT, alpha=scale)
         ctx.save_for_backward(flat, low, a, b)
         ctx.base, ctx.scale = base, scale
@@ -211,17 +206,18 @@ class _FusedLora(torch.autograd.Function):
         grad_low = (grad @ b).mul_(ctx.scale)
         grad_x = None
         if ctx.needs_input_grad[0]:
-            grad_x = grad @ ctx.base.weight
+            weight = ctx.base.weight
+            grad_x = (grad.to(weight.dtype) @ weight).to(grad.dtype)
             grad_x = grad_x.addmm_(grad_low, a).reshape(*shape, -1)
-        grad_b = (grad.mT @ low).mul_(ctx.scale)
+        grad_b = (low.mT @ grad).mT.mul(ctx.scale)  # the wide side last: twice as fast
         return grad_x, None, grad_low.mT @ flat, grad_b, None
 
 
 class _FusedLoraLinear(LoraLinear):
-    """PEFT's LoRA layer with a forward that touches the output once (fp32, no dropout)."""
+    """PEFT's LoRA layer with a forward that touches the output once (no dropout)."""
 
     def forward(self, x: Tensor, *args: object, **kwargs: object) -> Tensor:
-        if self.disable_adapters or torch.is_autocast_enabled(x.device.type):
+        if self.disable_adapters:
             out: Tensor = super().forward(x, *args, **kwargs)
             return out
         name = self.active_adapters[0]
@@ -231,7 +227,14 @@ class _FusedLoraLinear(LoraLinear):
         return out
 
 
-def load_model(folder: Path, lora: Lora, *, precision: str = "auto") -> AdaptedModel:
+class _Bf16Linear(torch.nn.Linear):
+    """A frozen layer whose product is computed in bf16; what enters and leaves it is fp32."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.nn.functional.linear(x.to(torch.bfloat16), self.weight, self.bias).to(x.dtype)
+
+
+def load_model(folder: Path, lora: Lora, *, precision: str = "fp32") -> AdaptedModel:
     """Load the base, freeze it and add a fresh adapter.
 
     Raises:
@@ -268,8 +271,21 @@ def load_model(folder: Path, lora: Lora, *, precision: str = "auto") -> AdaptedM
     for module in peft.modules():
         if type(module) is LoraLinear:
             module.__class__ = _FusedLoraLinear
-    bf16 = precision == "bf16" or (precision == "auto" and device.type == "cuda")
-    return AdaptedModel(peft.to(device).eval(), bf16=bf16, first_layer=lora.first_layer)
+    if precision == "bf16" or (precision == "auto" and _multiplies_bf16(device)):
+        _narrow(base.get_decoder())
+    return AdaptedModel(peft.to(device).eval(), first_layer=lora.first_layer)
+
+
+def _multiplies_bf16(device: torch.device) -> bool:
+    """Whether bf16 is the faster product: on CUDA, and on CPUs with instructions of their own."""
+    return device.type == "cuda" or torch.cpu._is_avx512_bf16_supported()
+
+
+def _narrow(decoder: torch.nn.Module) -> None:
+    for module in decoder.modules():
+        if type(module) is torch.nn.Linear and not module.weight.requires_grad:
+            module.__class__ = _Bf16Linear
+            module.to(torch.bfloat16)
 
 
 def split_rows(collected: Sequence[LayerKV], rows: Sequence[tuple[int, ...]]) -> list[KV]:

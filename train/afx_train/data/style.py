@@ -123,7 +123,8 @@ def _contraction(pieces: list[Piece], rng: Random) -> list[Piece]:
     rng.shuffle(pairs)
     for old, new in pairs:
         for number, piece in enumerate(pieces):
-            pattern = rf"\b{re.escape(old)}"
+            ends = "" if old.endswith(" ") else r"(?![\w'])"  # not the `it is` of `it isn't`
+            pattern = rf"\b{re.escape(old)}{ends}"
             if not piece.is_value and re.search(pattern, piece.text):
                 pieces[number] = Piece(re.sub(pattern, new, piece.text, count=1))
                 return pieces
