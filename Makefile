@@ -7,7 +7,7 @@ RESULTS := docs/benchmarks
 BENCH_RECIPE ?= $(DESK)/recipe.toml
 
 .PHONY: help setup demo bundle test bench test-optimum fuzz fuzz-service check lint types train tutorial
-.PHONY: kills bench-train evidence-quick load pictures profiles clean soak long calls catalogs bench-adapters second-model bench-llamacpp
+.PHONY: kills bench-train train-general evidence-quick load pictures profiles clean soak long calls catalogs bench-adapters second-model bench-llamacpp
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -92,8 +92,11 @@ bench-train: $(READY)  ## Prefix-cached against plain training: speed, gradients
 evidence-quick: $(READY)  ## One cell of the evidence: base, joint, matched, decoupled on int4 (15 minutes)
 	@$(BIN)/python tests/bench/evidence.py
 
-train: $(READY)  ## Train the sample's adapters again (about three hours on two cores)
+train: $(READY)  ## Train the sample's eleven adapters again (about an hour on two cores with AVX512-BF16)
 	@$(BIN)/python $(DESK)/train.py
+
+train-general: $(READY)  ## Train the adapters for tools that nobody trained for (after `make train`'s data)
+	@$(BIN)/python $(DESK)/train.py general.toml
 
 fuzz-service: $(READY)  ## The service: 5,000 requests by its OpenAPI document, 10,000 bodies, 20 killed runs
 	@AFX_FUZZ_EXAMPLES=600 AFX_FUZZ_BODIES=10000 AFX_CRASH_RUNS=20 AFX_CRASH_KILLS=8 \

@@ -1,7 +1,9 @@
-"""Trains the sample's adapters again: phrasings → verified data → adapters, as the recipe says.
+"""Trains the sample's adapters again: phrasings → verified data → adapters, as a recipe says.
 
-Slow: about three hours on two cores. Goes on where it was stopped. The data lies in `data/`, which
-is not in the repository; the adapters replace those in `adapters/`, first passes left out.
+    python train.py [recipe.toml | general.toml]
+
+Slow. Goes on where it was stopped. The data lies in `data/`, which is not in the repository; the
+adapters replace those in `adapters/`, first passes left out.
 """
 
 import shutil
@@ -20,9 +22,10 @@ def main() -> None:
     data = HERE / "data"
     if not (data / "report.json").exists():
         folders = ["--grammars", str(HERE / "phrasings"), "--worlds", str(HERE / "worlds.py")]
-        run("afx_train.cli", "data", "build", *folders, "--out", str(data), "--seed", str(SEED))
-    trained = HERE / "trained"
-    run("afx_train.cli", "run", str(HERE / "recipe.toml"), "--out", str(trained), "--resume")
+        how = ["--out", str(data), "--seed", str(SEED), "--per-phrasing", "1"]
+        run("afx_train.cli", "data", "build", *folders, *how)
+    trained, recipe = HERE / "trained", HERE / (sys.argv[1] if len(sys.argv) > 1 else "recipe.toml")
+    run("afx_train.cli", "run", str(recipe), "--out", str(trained), "--resume")
     for card in trained.glob("*/afx_adapter.json"):
         if not card.parent.name.endswith(".first"):
             shutil.copytree(card.parent, HERE / "adapters" / card.parent.name, dirs_exist_ok=True)

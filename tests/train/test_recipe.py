@@ -81,8 +81,15 @@ def test_a_missing_data_folder_names_the_command_that_makes_it(written: Path) ->
 
 
 def test_the_samples_recipe_covers_routing_and_five_tool_sets(repository: Path) -> None:
-    recipe = read_recipe(repository / "samples" / "desk_assistant" / "recipe.toml")
-    placed = {(p.subtask, p.tool_set) for p in recipe.adapters}
     sets = ("filesystem", "git", "memory", "sqlite", "time")
-    assert {("route", None), *(("select", s) for s in (None, *sets))} <= placed
-    assert {("arguments", s) for s in (None, *sets) if s != "time"} <= placed  # general ones serve
+    own = {(subtask, name) for subtask in ("select", "arguments") for name in sets}
+    assert _placed(repository, "recipe.toml") == {("route", None)} | own
+
+
+def test_the_samples_general_recipe_serves_tools_that_nobody_trained_for(repository: Path) -> None:
+    assert _placed(repository, "general.toml") == {("select", None), ("arguments", None)}
+
+
+def _placed(repository: Path, name: str) -> set[tuple[str, str | None]]:
+    recipe = read_recipe(repository / "samples" / "desk_assistant" / name)
+    return {(plan.subtask, plan.tool_set) for plan in recipe.adapters}

@@ -74,8 +74,8 @@ class Training(_Section):
     dev_examples: int = Field(default=200, ge=1)
     """At most so many dev examples are evaluated after each epoch."""
     precision: Precision = "auto"
-    """Of the products with the frozen weights; all else is fp32. auto takes bf16 on CUDA and on CPUs
-    that multiply it by themselves (AVX512-BF16, AMX), fp32 elsewhere."""
+    """Of the products with the frozen weights; all else is fp32. auto takes bf16 on CUDA and on
+    CPUs with instructions for it (AVX512-BF16), fp32 elsewhere."""
 
 
 class ExampleShares(_Section):

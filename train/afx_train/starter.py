@@ -47,7 +47,7 @@ epochs = 4                     # the epoch that is best on the dev split is kept
 batch_tokens = 4096
 accumulate = 2
 patience = 1
-precision = "auto"             # bf16 on CUDA
+precision = "auto"             # bf16 where the device multiplies it
 recall_gib = 8.0
 """,
 }

@@ -88,3 +88,12 @@ def test_nothing_is_added_behind_an_unquoted_text(seed: int) -> None:
     pieces = [Piece("Write down: "), Piece("buy milk", is_value=True, open_end=True)]
     changed, _ = restyle(pieces, Random(seed))
     assert changed[-1].text == "buy milk"
+
+
+def test_a_contraction_leaves_contractions_alone() -> None:
+    seen = {
+        "".join(piece.text for piece in restyle([Piece("it isn't in the folder")], Random(seed))[0])
+        for seed in range(300)
+    }
+    assert "it isn't in the folder" in seen
+    assert not any("it'sn't" in text for text in seen)
