@@ -92,7 +92,7 @@ bench-train: $(READY)  ## Prefix-cached against plain training: speed, gradients
 evidence-quick: $(READY)  ## One cell of the evidence: base, joint, matched, decoupled on int4 (15 minutes)
 	@$(BIN)/python tests/bench/evidence.py
 
-train: $(READY)  ## Train the sample's eleven adapters again (about an hour on two cores with AVX512-BF16)
+train: $(READY)  ## Train the sample's eleven adapters again (more than an hour on two cores)
 	@$(BIN)/python $(DESK)/train.py
 
 train-general: $(READY)  ## Train the adapters for tools that nobody trained for (after `make train`'s data)
