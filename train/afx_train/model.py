@@ -188,7 +188,7 @@ class _FusedLora(torch.autograd.Function):
     ) -> Tensor:
         flat = x.reshape(-1, x.shape[-1])
         low = flat @ a.mT
-        out = base(flat)
+        out: Tensor = base(flat)
         out.addmm_(low, b.mT, alpha=scale)
         ctx.save_for_backward(flat, low, a, b)
         ctx.base, ctx.scale = base, scale
@@ -230,8 +230,9 @@ class _FusedLoraLinear(LoraLinear):
 class _Bf16Linear(torch.nn.Linear):
     """A frozen layer whose product is computed in bf16; what enters and leaves it is fp32."""
 
-    def forward(self, x: Tensor) -> Tensor:
-        return torch.nn.functional.linear(x.to(torch.bfloat16), self.weight, self.bias).to(x.dtype)
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - torch's name
+        narrow = torch.nn.functional.linear(input.to(torch.bfloat16), self.weight, self.bias)
+        return narrow.to(input.dtype)
 
 
 def load_model(folder: Path, lora: Lora, *, precision: str = "fp32") -> AdaptedModel:
@@ -272,7 +273,7 @@ def load_model(folder: Path, lora: Lora, *, precision: str = "fp32") -> AdaptedM
         if type(module) is LoraLinear:
             module.__class__ = _FusedLoraLinear
     if precision == "bf16" or (precision == "auto" and _multiplies_bf16(device)):
-        _narrow(base.get_decoder())
+        _narrow(base.get_decoder())  # type: ignore[no-untyped-call]
     return AdaptedModel(peft.to(device).eval(), first_layer=lora.first_layer)
 
 
