@@ -230,7 +230,7 @@ class _FusedLoraLinear(LoraLinear):
 class _Bf16Linear(torch.nn.Linear):
     """A frozen layer whose product is computed in bf16; what enters and leaves it is fp32."""
 
-    def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - torch's name
+    def forward(self, input: Tensor) -> Tensor:  # the name that torch gives it
         narrow = torch.nn.functional.linear(input.to(torch.bfloat16), self.weight, self.bias)
         return narrow.to(input.dtype)
 
