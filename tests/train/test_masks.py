@@ -106,7 +106,7 @@ def _batch(task: Task, data: st.DataObject) -> tuple[Batch, list[Shown]]:
 @cache
 def _pair(workspace: Path) -> tuple["_Watched", PlainTrainer]:
     lora = read_recipe(workspace / "recipe.toml").lora
-    model = _Watched(load_model(workspace / "base", lora).peft, bf16=False)
+    model = _Watched(load_model(workspace / "base", lora).peft)
     _stir(model)
     return model, PlainTrainer(workspace / "base", lora, get_peft_model_state_dict(model.peft))
 

@@ -54,7 +54,9 @@ def test_text_that_nobody_reads_is_not_sent(
         return message
 
     monkeypatch.setattr(process._Child, "receive", spy)
-    done = engine.generate(TALK)
+    asked = "<|im_start|>user\nWrite the numbers from 1 to 20.<|im_end|>\n"
+    counting = Segment(text=f"{asked}<|im_start|>assistant\n1, 2, 3,")
+    done = engine.generate(Generation(segments=[STATIC, counting], max_tokens=24))
     assert done.usage.decoded_tokens > 8
     # Signs of life only: at most one a second, and a slow machine takes seconds.
     assert sum("text" in message for message in received) < done.usage.decoded_tokens / 2
