@@ -7,7 +7,7 @@ RESULTS := docs/benchmarks
 BENCH_RECIPE ?= $(DESK)/recipe.toml
 
 .PHONY: help setup demo bundle test bench test-optimum fuzz fuzz-service check lint types train tutorial
-.PHONY: kills bench-train train-general evidence-quick load pictures profiles clean soak long calls catalogs bench-adapters second-model bench-llamacpp
+.PHONY: kills bench-train train-general evidence evidence-quick load pictures profiles clean soak long calls catalogs bench-adapters second-model bench-llamacpp
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -89,8 +89,11 @@ bench-train: $(READY)  ## Prefix-cached against plain training: speed, gradients
 	@$(BIN)/python tests/bench/train_prefix.py $(BENCH_RECIPE) --only route --peak-examples 120 \
 	  --out $(RESULTS)/train-route.json
 
-evidence-quick: $(READY)  ## One cell of the evidence: base, joint, matched, decoupled on int4 (15 minutes)
-	@$(BIN)/python tests/bench/evidence.py
+evidence: $(READY)  ## Base, joint, matched, decoupled on one tool set, exported and asked (long)
+	@$(BIN)/python tests/bench/evidence.py --save $(RESULTS)/evidence.json
+
+evidence-quick: $(READY)  ## One row of the evidence again: decoupled (15 minutes)
+	@$(BIN)/python tests/bench/evidence.py --row base --row decoupled --out runs/evidence-quick
 
 train: $(READY)  ## Train the sample's eleven adapters again (more than an hour on two cores)
 	@$(BIN)/python $(DESK)/train.py

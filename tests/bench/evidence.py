@@ -1,12 +1,12 @@
-"""One cell of the evidence at a small budget: does decoupling help, on exported int4 bundles?
+"""The evidence at a small budget: does decoupling help, on exported int4 bundles?
 
-    python tests/bench/evidence.py [--out runs/evidence-quick] [--save FILE]
+    python tests/bench/evidence.py [--row ROW ...] [--out runs/evidence] [--save FILE]
 
 The base model, a joint adapter, one with as many parameters as the decoupled set, and the decoupled
-adapters learn the same examples of the sample's `time` tools (recipes/evidence_time.toml), are
-exported as cpu-int4 and asked through `afx eval` on held-out phrasings and on requests that no tool
-serves. Goes on where it was stopped. Where docs/benchmarks/evidence-quick.json has earlier marks,
-each must lie inside their 95 % interval (exit code 5 otherwise).
+adapters learn the same examples of the sample's `git` tools (recipes/evidence.toml), are exported
+as cpu-int4 and asked through `afx eval` on held-out phrasings and on requests that no tool serves.
+Goes on where it was stopped. Where docs/benchmarks/evidence.json has earlier marks of a row, each
+must lie inside their 95 % interval (exit code 5 otherwise).
 """
 
 import argparse
@@ -15,6 +15,7 @@ import json
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -24,26 +25,31 @@ from bench.runs import save_result, table
 
 ROOT = Path(__file__).parents[2]
 DESK = ROOT / "samples" / "desk_assistant"
-RECIPE = Path(__file__).parent / "recipes" / "evidence_time.toml"
-KNOWN = ROOT / "docs" / "benchmarks" / "evidence-quick.json"
-MODEL, PROFILE, TOOL_SET = "smollm2-135m-instruct", "cpu-int4", "time"
+RECIPE = Path(__file__).parent / "recipes" / "evidence.toml"
+DATA = ROOT / "runs" / "evidence" / "data"  # where the recipe looks for it
+KNOWN = ROOT / "docs" / "benchmarks" / "evidence.json"
+MODEL, PROFILE, TOOL_SET = "smollm2-135m-instruct", "cpu-int4", "git"
 ROWS = ("base", "joint", "matched", "decoupled")
 MARKS = ("tool", "call", "arguments", "abstention_precision", "abstention_recall")
-UNSERVED_CASES = 20
+SERVED_CASES, UNSERVED_CASES = 100, 20
 FAILED_CHECK = 5
 
 
 def main() -> None:
     """Train, export, ask and mark each row; print a table and compare with what is known."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--out", type=Path, default=ROOT / "runs" / "evidence-quick")
+    parser.add_argument("--out", type=Path, default=ROOT / "runs" / "evidence")
+    parser.add_argument(
+        "--row", action="append", choices=ROWS, help="only this row; may be given again"
+    )
     parser.add_argument("--save", type=Path, help="also write the result here")
     options = parser.parse_args()
     started, out = time.monotonic(), options.out.resolve()
-    _data(out / "data")
+    _data(DATA)
     cases = _cases(out)
-    _train(out)
-    rows = [_marked(name, out / name, cases) for name in ROWS]
+    names = options.row or ROWS
+    _train(out, names)
+    rows = [_marked(name, out / name, cases) for name in names]
     known = json.loads(KNOWN.read_text(encoding="utf-8"))["rows"] if KNOWN.is_file() else []
     result = {
         "cell": {"tool_set": TOOL_SET, "split": "test, by phrasing", "model": MODEL},
@@ -69,7 +75,8 @@ def _data(folder: Path) -> None:
     subprocess.run([sys.executable, str(DESK / "servers.py"), "--install-only"], check=True)
     where = ["--grammars", str(DESK / "phrasings"), "--worlds", str(DESK / "worlds.py")]
     only = ["--only", TOOL_SET, "--only", "none"]
-    _run("afx_train.cli", "data", "build", *where, *only, "--out", str(folder), "--seed", "0")
+    how = ["--out", str(folder), "--seed", "0", "--per-phrasing", "1"]
+    _run("afx_train.cli", "data", "build", *where, *only, *how)
     for other in (folder / "tools").glob("*.json"):
         if other.stem != TOOL_SET:
             other.unlink()
@@ -80,21 +87,25 @@ def _cases(out: Path) -> Path:
     every, chosen = out / "test.jsonl", out / "cases.jsonl"
     if not chosen.exists():
         split = ["--split", "test", "--no-final"]
-        _run("afx_train.cli", "cases", "--data", str(out / "data"), *split, "--out", str(every))
+        _run("afx_train.cli", "cases", "--data", str(DATA), *split, "--out", str(every))
         lines = every.read_text(encoding="utf-8").splitlines(keepends=True)
+        lines.sort(key=lambda line: hashlib.sha256(line.encode()).digest())
         served = [line for line in lines if json.loads(line)["gold"]["tool"]]
-        unserved = sorted({*lines} - {*served}, key=lambda s: hashlib.sha256(s.encode()).digest())
+        unserved = [line for line in lines if not json.loads(line)["gold"]["tool"]]
         partial = chosen.with_suffix(".partial")
-        partial.write_text("".join(served + unserved[:UNSERVED_CASES]), encoding="utf-8")
+        drawn = served[:SERVED_CASES] + unserved[:UNSERVED_CASES]
+        partial.write_text("".join(drawn), encoding="utf-8")
         partial.replace(chosen)
     return chosen
 
 
-def _train(out: Path) -> None:
+def _train(out: Path, names: Sequence[str]) -> None:
     """The decoupled adapters side by side, then the two joint ones side by side."""
-    _run_recipe("decoupled", out)
+    if "decoupled" in names:
+        _run_recipe("decoupled", out)
     with ThreadPoolExecutor(max_workers=2) as pool:
-        for done in [pool.submit(_run_recipe, name, out) for name in ("joint", "matched")]:
+        controls = [name for name in names if name in ("joint", "matched")]
+        for done in [pool.submit(_run_recipe, name, out) for name in controls]:
             done.result()
 
 
@@ -113,8 +124,7 @@ def _marked(name: str, folder: Path, cases: Path) -> dict[str, Any]:
         where = ["--model", MODEL, "--profile", PROFILE, "--out", str(bundle)]
         _run("afx_export.cli", "build", *where, *given)
     if not answers.exists():
-        tools = cases.parent / "data" / "tools"
-        where = ["--tools", str(tools), "--cases", str(cases), "--out", str(answers)]
+        where = ["--tools", str(DATA / "tools"), "--cases", str(cases), "--out", str(answers)]
         _run("agentflux.cli", "eval", str(bundle), *where)
     told = ["--cases", str(cases), "--predictions", str(answers), "--json"]
     report = json.loads(_run("afx_train.cli", "score", *told))

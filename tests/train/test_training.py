@@ -1,5 +1,6 @@
 """Training end to end on the tiny model."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from transformers import AutoModelForCausalLM
 from afx_train.batching import Batch
 from afx_train.codec import Codec
 from afx_train.corpus import Corpus
-from afx_train.errors import TrainingDiverged
+from afx_train.errors import RecipeError, TrainingDiverged
 from afx_train.evaluate import decisions, evaluate_adapter
 from afx_train.job import run_job
 from afx_train.loop import History, Progress, fresh_weights, learning_rate, token_losses, train
@@ -184,6 +185,26 @@ def test_a_finished_adapter_loads_in_plain_peft_and_is_not_trained_twice(
     assert loaded.keys() == saved.keys()
     assert all(torch.equal(loaded[name], saved[name].float()) for name in saved)
     assert str(workspace) not in (out / "args.files" / "adapter_config.json").read_text()
+
+
+def test_a_warm_start_from_a_folder_goes_on_where_that_adapter_stopped(
+    workspace: Path, tmp_path: Path
+) -> None:
+    first = workspace / "recipe.toml"
+    made = run_job(first, "args.files", tmp_path / "old", resume=False, report=_quiet)
+    path = tmp_path / "recipe.toml"
+    text = (workspace / "recipe.toml").read_text(encoding="utf-8")
+    text = text.replace('"base"', f'"{workspace}/base"').replace('"data"', f'"{workspace}/data"')
+    later = 'name = "args.files"\nwarm_start = "old/args.files"'
+    path.write_text(text.replace('name = "args.files"', later), encoding="utf-8")
+    log = json.loads((tmp_path / "old" / "args.files" / "training_log.json").read_text())
+    more = run_job(path, "args.files", tmp_path / "new", resume=False, report=_quiet)
+    assert more.card.training["job_sha256"] != made.card.training["job_sha256"]
+    begun = json.loads((tmp_path / "new" / "args.files" / "training_log.json").read_text())
+    assert begun["epochs"][0] < log["epochs"][0]
+    path.write_text(text.replace('name = "args.files"', later.replace("old", "gone")))
+    with pytest.raises(RecipeError, match="holds no adapter; give the folder of a trained adapter"):
+        run_job(path, "args.files", tmp_path / "new", resume=False, report=_quiet)
 
 
 def test_a_model_card_states_data_job_scores_and_licence(workspace: Path, tmp_path: Path) -> None:

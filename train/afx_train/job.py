@@ -10,7 +10,7 @@ from afx_train.corpus import load_corpus
 from afx_train.errors import RecipeError
 from afx_train.loop import CHECKPOINT_S, Report, delta_weights, fresh_weights, train, warm_weights
 from afx_train.model import load_model
-from afx_train.outputs import Base, base_licence, read_weights, write_adapter
+from afx_train.outputs import WEIGHTS, Base, base_licence, read_weights, write_adapter
 from afx_train.recipe import AdapterPlan, Recipe, base_folder, data_folders
 from afx_train.task import job_sha256, make_task
 from agentflux.contracts.cache import weights_sha256
@@ -47,8 +47,9 @@ def run_job(  # noqa: PLR0913 - the worker's arguments
     plan = plan_named(recipe, name, recipe_path)
     base, corpus = base_folder(recipe, recipe_path), load_corpus(data_folders(recipe, recipe_path))
     base_hash = weights_sha256(base)
+    origin = _origin(plan, out, recipe_path)
     job = job_sha256(
-        recipe, plan, data=corpus.sha256, base=base_hash, started_from=_job_of(out, plan.origin)
+        recipe, plan, data=corpus.sha256, base=base_hash, started_from=_made_by(origin)
     )
     state = out / f".{name}"
     card = read_card(out / name) if (out / name).is_dir() else None
@@ -59,11 +60,11 @@ def run_job(  # noqa: PLR0913 - the worker's arguments
     model = load_model(base, task.settings.lora, precision=task.settings.training.precision)
     model.recall_bytes = int(task.settings.training.recall_gib * 2**30)
     fresh_weights(model, seed=recipe.seed)
-    if plan.warm_start:
-        warm_weights(model, read_weights(out / plan.warm_start), origin=plan.warm_start)
-    elif plan.delta_of:
-        shared, frozen = read_weights(out / plan.delta_of), recipe.frozen_rank(plan)
-        delta_weights(model, shared, origin=plan.delta_of, frozen=frozen)
+    if origin is not None and plan.warm_start:
+        warm_weights(model, read_weights(origin), origin=plan.warm_start)
+    elif origin is not None and plan.delta_of:
+        frozen = recipe.frozen_rank(plan)
+        delta_weights(model, read_weights(origin), origin=plan.delta_of, frozen=frozen)
     state.mkdir(parents=True, exist_ok=True)
     weights, history = train(
         task, model, state, job=job, resume=resume, report=report, checkpoint_s=checkpoint_s
@@ -86,17 +87,30 @@ def plan_named(recipe: Recipe, name: str, recipe_path: Path) -> AdapterPlan:
         raise RecipeError(str(error), where=str(recipe_path)) from error
 
 
-def _job_of(out: Path, name: str | None) -> str:
-    """Identity of the job that made the adapter which another one starts from.
+def _origin(plan: AdapterPlan, out: Path, recipe_path: Path) -> Path | None:
+    """The folder of the adapter that another one starts from.
 
     Raises:
-        RecipeError: it is not there yet.
+        RecipeError: there is no adapter.
     """
-    if name is None:
-        return ""
-    card = read_card(out / name) if (out / name).is_dir() else None
-    if card is None:
+    if plan.starts_from_folder:
+        folder = (recipe_path.parent / str(plan.warm_start)).resolve()
+        todo = "give the folder of a trained adapter"
+    elif plan.origin is not None:
+        folder, todo = out / plan.origin, "train it first"
+    else:
+        return None
+    if not (folder.is_dir() and (folder / WEIGHTS).is_file()):
         raise RecipeError(
-            f"warm_start or delta_of: adapter {name!r} is not in {out}; train it first"
+            f"adapter {plan.name!r}: warm_start or delta_of: {folder} holds no adapter; {todo}"
         )
-    return card.training.get("job_sha256", "")
+    return folder
+
+
+def _made_by(origin: Path | None) -> str:
+    """Identity of what an adapter starts from: the job that made it, else its weights."""
+    if origin is None:
+        return ""
+    card = read_card(origin)
+    made_by = card.training.get("job_sha256") if card is not None else None
+    return made_by or weights_sha256(origin)

@@ -126,7 +126,8 @@ class AdapterPlan(_Section):
     boundary: Boundary | None = None
     """From where this adapter acts, where it differs from the recipe's."""
     warm_start: str | None = None
-    """Another adapter of this recipe, trained earlier, whose weights it starts from."""
+    """Whose weights it starts from: another adapter of this recipe, trained earlier, or an adapter
+    of the same shape in a folder, as a path with a slash (relative to the recipe)."""
     delta_of: str | None = None
     """Another adapter of this recipe, trained earlier, whose weights stay as they are; only
     `lora.rank` more of rank is trained. The result holds both."""
@@ -158,8 +159,13 @@ class AdapterPlan(_Section):
 
     @property
     def origin(self) -> str | None:
-        """The adapter that has to be trained before this one."""
-        return self.warm_start or self.delta_of
+        """The adapter of this recipe that has to be trained before this one."""
+        return self.delta_of if self.starts_from_folder else self.warm_start or self.delta_of
+
+    @property
+    def starts_from_folder(self) -> bool:
+        """Whether warm_start is a path."""
+        return self.warm_start is not None and "/" in self.warm_start
 
 
 class Recipe(_Section):

@@ -1,5 +1,6 @@
 """Drafts: grounded values, seeds, splits and style."""
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from random import Random
@@ -74,6 +75,18 @@ def test_small_groups_get_more_examples(grammars: Path) -> None:
     assert sorted(fills.values()) == [3, 3, 3, 3]
     fills = fills_of(phrasings, per_phrasing=1.5, least_per_tool=0, seed=0)
     assert {*fills.values()} <= {1, 2}
+
+
+def test_a_file_can_ask_for_more_training_examples_of_its_phrasings(tmp_path: Path) -> None:
+    asks = [f"put the {word} on the {{shelf}}" for word in ("red", "old", "wet", "new") * 10]
+    asks = [f"{ask} {'again ' * number}" for number, ask in enumerate(asks)]
+    text = json.dumps({"tool_set": "shelf", "fills": 3, "tools": {"put": [{"ask": asks}]}})
+    (tmp_path / "shelf").mkdir()
+    (tmp_path / "shelf" / "a.yaml").write_text(text, encoding="utf-8")
+    phrasings = load_phrasings(tmp_path)
+    fills = fills_of(phrasings, per_phrasing=1.0, least_per_tool=0, seed=0)
+    found = {(split_of(p.id) == "train", fills[p.group, p.ask]) for p in phrasings}
+    assert found == {(True, 3), (False, 1)}
 
 
 @given(st.integers(0, 5000), st.text(min_size=1, max_size=20))

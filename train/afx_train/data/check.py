@@ -198,8 +198,8 @@ def texts_of(node: object) -> Iterator[str]:
 # Words that follow by rule: of SQL, of enumerations, of revisions, and of column types.
 _BY_RULE = re.compile(
     r"(?:select|from|where|order|group|by|desc|asc|limit|count|distinct|sum|avg|max|min|between|and|in|"
-    r"like|insert|into|values|update|set|delete|create|table|if|not|exists|integer|int|text|real|date|"
-    r"primary|key|id|size|name|local|remote|all|head|utc|\d+)",
+    r"like|having|is|null|or|insert|into|values|update|set|delete|create|table|if|not|exists|"
+    r"integer|int|text|real|date|primary|key|id|size|name|local|remote|all|head|utc|\d+)",
     re.IGNORECASE,
 )
 

@@ -58,14 +58,16 @@ def fills_of(
     """Decide how many examples each phrasing gets, by (group, ask).
 
     Single calls get `per_phrasing` on average, more in groups that would stay below
-    `least_per_tool` examples; scenarios 2; requests without a tool 1.
+    `least_per_tool` examples, and in training so many times as their file says; scenarios 2;
+    requests without a tool 1.
     """
     sizes: dict[str, int] = {}
     for phrasing in phrasings:
         sizes[phrasing.group] = sizes.get(phrasing.group, 0) + 1
     fills: dict[tuple[str, str], int] = {}
     for phrasing in phrasings:
-        wanted = max(per_phrasing, min(4.0, least_per_tool / sizes[phrasing.group]))
+        times = phrasing.fills if split_of(phrasing.id) == "train" else 1
+        wanted = max(per_phrasing * times, min(4.0, least_per_tool / sizes[phrasing.group]))
         wanted = {"single": wanted, "scenario": 2.0}.get(phrasing.kind, 1.0)
         whole = int(wanted)
         extra = Random(f"{seed}/{phrasing.group}/{phrasing.ask}").random() < wanted - whole

@@ -50,6 +50,7 @@ class PhrasingFile(_Model):
     """One file: single calls (`tools`), requests without a tool (`requests`), or `scenarios`."""
 
     tool_set: str = "scenarios"
+    fills: int = Field(default=1, ge=1)
     values: dict[str, tuple[Record, ...]] = Field(default_factory=dict)
     tools: dict[str, tuple[Group, ...]] = Field(default_factory=dict)
     requests: dict[str, tuple[str, ...]] = Field(default_factory=dict)
@@ -71,6 +72,7 @@ class Phrasing:
 
     id: the same for wordings that differ in case and punctuation only, so that a split by id
     keeps them together.
+    fills: it gets so many times the training examples, where the values have to be learned too.
     kind: "single", "scenario" or "none/<category>".
     """
 
@@ -82,6 +84,7 @@ class Phrasing:
     values: Mapping[str, tuple[Record, ...]] = field(repr=False)
     where: str
     expect_error: bool = False
+    fills: int = 1
 
     def slots(self) -> tuple[Slot, ...]:
         """Every slot, those of the request first."""
@@ -144,6 +147,7 @@ def _phrasings(path: Path, name: str) -> Iterator[Phrasing]:
                 values=document.values,
                 where=f"{name}: {group}",
                 expect_error=expect_error,
+                fills=document.fills,
             )
             _check(phrasing)
             yield phrasing
