@@ -1,13 +1,15 @@
 """What word counts alone know: a floor that adapters have to beat.
 
-    pip install scikit-learn && python tests/bench/words.py samples/desk_assistant/data
+    pip install scikit-learn && python tests/bench/words.py samples/desk_assistant/data [--curve]
 
 A logistic regression on word and character n-grams of the request names the tool set and the tool
 of first steps. It sees no catalog, serves no other tool and writes no arguments; trained and asked
 on the same splits as the adapters, it tells whether the data or their training limits these.
+`--curve` trains it on an eighth, a quarter, a half and all of the phrasings of each tool set.
 """
 
 import argparse
+import hashlib
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,7 +22,9 @@ def main() -> None:
     """Train on the training split, print the shares answered right in the others."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("data", type=Path)
-    data = parser.parse_args().data
+    parser.add_argument("--curve", action="store_true")
+    options = parser.parse_args()
+    data = options.data
     rows = {
         split: list(_first_steps(data / f"{split}.jsonl")) for split in ("train", "dev", "test")
     }
@@ -28,7 +32,9 @@ def main() -> None:
     _tell("tool", {split: [(r, f"{s}.{t}") for r, s, t in found] for split, found in rows.items()})
     for name in sorted({s for _, s, _ in rows["train"]} - {NONE}):
         of_set = {sp: [(r, t) for r, s, t in found if s == name] for sp, found in rows.items()}
-        _tell(f"tool of {name}", of_set)
+        for parts in (8, 4, 2, 1) if options.curve else (1,):
+            train = [row for row in of_set["train"] if _draw(row[0]) % parts == 0]
+            _tell(f"tool of {name}", of_set | {"train": train})
 
 
 def _first_steps(path: Path) -> Iterator[tuple[str, str, str]]:
@@ -39,6 +45,10 @@ def _first_steps(path: Path) -> Iterator[tuple[str, str, str]]:
             continue
         step = item["steps"][0] if item["steps"] else {"tool_set": NONE, "tool": NONE}
         yield item["request"], step["tool_set"], step["tool"]
+
+
+def _draw(text: str) -> int:
+    return int(hashlib.sha256(text.encode()).hexdigest()[:8], 16)
 
 
 def _tell(what: str, rows: dict[str, list[tuple[str, str]]]) -> None:

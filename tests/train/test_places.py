@@ -172,6 +172,32 @@ def test_the_nodes_of_a_ray_cluster_train_the_same_adapters(
     _same_adapters(trained_here, tmp_path)
 
 
+@pytest.mark.filterwarnings("ignore")
+def test_a_job_whose_node_is_lost_goes_on_at_another(
+    two_nodes: Any, recipe_path: Path, trained_here: Path, tmp_path: Path
+) -> None:
+    plans = [plan for plan in read_recipe(recipe_path).adapters if plan.name in NAMES]
+    launch = Launch(recipe=recipe_path, out=tmp_path, threads=1, resume=True, retries=1)
+    lost = list[str]()
+
+    def on_progress(name: str, event: dict[str, Any]) -> None:
+        for node in (*two_nodes.worker_nodes,):
+            if not lost and node.node_id.startswith(event["place"]):
+                lost.append(name)
+                two_nodes.remove_node(node, allow_graceful=False)
+
+    os.environ["RAY_ADDRESS"] = two_nodes.address
+    try:
+        with workplace("ray", tmp_path, 0, 1, len(plans)) as place:
+            results = place.run(plans, launch, on_progress=on_progress, on_result=lambda _: None)
+    finally:
+        del os.environ["RAY_ADDRESS"]
+    assert lost, "no job ran on the node that can be lost"
+    assert {r.name: r.status for r in results} == dict.fromkeys(NAMES, "trained")
+    assert len({result.place for result in results}) == 1
+    _same_adapters(trained_here, tmp_path)
+
+
 def _same_adapters(left: Path, right: Path) -> None:
     """The same files with the same bytes, but for how fast they were made."""
     assert sorted(p.name for p in right.iterdir()) == sorted(p.name for p in left.iterdir())
