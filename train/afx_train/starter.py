@@ -124,9 +124,9 @@ boundary = "request"
 
 {_LORA[size]}
 [examples]
-catalog_variants = 6           # other orders of the tools, some of them missing
+catalog_variants = 1           # 6: also other orders of the tools, for catalogs that change
 select_none = 0.15             # requests that a tool set cannot serve
-gold_removed = 0.06            # the right tool is taken away, `none` becomes right
+gold_removed = 0.0             # with variants: the right tool is taken away, `none` becomes right
 masked_variants = 0            # 2 or 4: also learn from nameless tools, for tools yet unknown
 
 {"".join(plans)}"""

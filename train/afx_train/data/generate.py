@@ -45,8 +45,9 @@ class _Redraw(Exception):
 
 
 def split_of(phrasing_id: str) -> Split:
-    """Assign a phrasing to a split by its identity alone."""
-    bucket = int(hashlib.sha256(phrasing_id.encode()).hexdigest()[:8], 16) % 100
+    """Assign a phrasing to a split by its wording alone, whatever group it stands in."""
+    wording = phrasing_id.rpartition("/")[2]
+    bucket = int(hashlib.sha256(wording.encode()).hexdigest()[:8], 16) % 100
     if bucket < TEST_PERCENT:
         return "test"
     return "dev" if bucket < TEST_PERCENT + DEV_PERCENT else "train"
@@ -170,7 +171,7 @@ class _Drawing:
             steps=steps,
             phrasing=phrasing.id,
             kind=phrasing.kind,
-            split=split_of(phrasing.id.split("/", 1)[1]),
+            split=split_of(phrasing.id),
         )
         scenes = {name: self.scenes[name] for name in self.sets}
         return Draft(
