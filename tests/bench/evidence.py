@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
+from bench.evidence_picture import evidence_svg
 from bench.runs import save_result, table
 
 ROOT = Path(__file__).parents[2]
@@ -42,7 +43,7 @@ def main() -> None:
     parser.add_argument(
         "--row", action="append", choices=ROWS, help="only this row; may be given again"
     )
-    parser.add_argument("--save", type=Path, help="also write the result here")
+    parser.add_argument("--save", type=Path, help="also write the result here, and an SVG beside")
     options = parser.parse_args()
     started, out = time.monotonic(), options.out.resolve()
     _data(DATA)
@@ -60,6 +61,10 @@ def main() -> None:
     for path in (out / "result.json", options.save):
         if path is not None:
             save_result(path, result)
+    if options.save is not None:
+        title = f"{TOOL_SET} tools, {MODEL}, {PROFILE}, unseen phrasings"
+        svg = evidence_svg(rows, title=title)
+        options.save.with_suffix(".svg").write_text(svg, encoding="utf-8")
     print(table([_shown(row) for row in rows]))
     outside = _outside(rows, known)
     for line in outside:
