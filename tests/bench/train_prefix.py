@@ -36,9 +36,10 @@ from train.plain import PlainTrainer, plain_rows
 from afx_train.batching import Batch
 from afx_train.codec import Codec
 from afx_train.corpus import load_corpus
-from afx_train.loop import fresh_weights, token_losses, train
+from afx_train.loop import token_losses, train
 from afx_train.model import AdaptedModel, load_model
 from afx_train.recipe import base_folder, data_folders, read_recipe
+from afx_train.starts import fresh_weights
 from afx_train.task import Task, make_task
 
 Losses = list[float]

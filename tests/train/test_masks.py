@@ -16,9 +16,10 @@ from train.tiny import write_data
 from afx_train.batching import Batch, Shown, collate
 from afx_train.codec import Codec, Tokens
 from afx_train.corpus import Corpus, load_corpus
-from afx_train.loop import fresh_weights, token_losses
+from afx_train.loop import token_losses
 from afx_train.model import AdaptedModel, Rows, load_model
 from afx_train.recipe import Recipe, read_recipe
+from afx_train.starts import fresh_weights
 from afx_train.task import Task, make_task
 from agentflux.contracts.cache import model_folder
 

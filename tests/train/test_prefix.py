@@ -8,9 +8,9 @@ from peft.tuners.lora import Linear as LoraLinear
 from torch import Tensor
 from transformers.models.llama.modeling_llama import apply_rotary_pos_emb
 
-from afx_train.loop import fresh_weights
 from afx_train.model import AdaptedModel, Rows, load_model
 from afx_train.recipe import Lora
+from afx_train.starts import fresh_weights
 
 STATIC = tuple(range(5, 25))
 BEFORE = ((30, 31, 32), (), tuple(range(40, 51)))

@@ -11,12 +11,12 @@ from train.tiny import CLOCK, FILES, RECIPE
 from afx_train.codec import Codec
 from afx_train.corpus import load_corpus
 from afx_train.job import run_job
-from afx_train.loop import fresh_weights
 from afx_train.marks import Marker, Marking
 from afx_train.model import AdaptedModel, Rows, load_model
 from afx_train.recipe import read_recipe
 from afx_train.refusals import best_threshold
 from afx_train.scoring import allowed_ids
+from afx_train.starts import fresh_weights
 from afx_train.supports import Probe, probes, support, support_decisions
 from afx_train.task import Task, make_task
 from afx_train.trajectory import Split, Trajectory, TrajectoryStep, write_trajectories

@@ -15,13 +15,14 @@ from afx_train.corpus import Corpus
 from afx_train.errors import RecipeError, TrainingDiverged
 from afx_train.evaluate import decisions, evaluate_adapter
 from afx_train.job import run_job
-from afx_train.loop import History, Progress, fresh_weights, learning_rate, token_losses, train
+from afx_train.loop import History, Progress, learning_rate, token_losses, train
 from afx_train.marks import Marker, Marking
 from afx_train.model import AdaptedModel, load_model
 from afx_train.outputs import base_licence, read_weights
 from afx_train.recipe import Recipe, Training
 from afx_train.refusals import best_threshold
 from afx_train.scoring import score_targets
+from afx_train.starts import fresh_weights
 from afx_train.task import Task, make_task
 from agentflux.contracts.cards import read_card
 from agentflux.contracts.grammar import arguments_grammar

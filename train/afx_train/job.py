@@ -8,10 +8,11 @@ from afx_train.codec import Codec
 from afx_train.controls import Control, load_recipe
 from afx_train.corpus import load_corpus
 from afx_train.errors import RecipeError
-from afx_train.loop import CHECKPOINT_S, Report, delta_weights, fresh_weights, train, warm_weights
+from afx_train.loop import CHECKPOINT_S, Report, train
 from afx_train.model import load_model
-from afx_train.outputs import WEIGHTS, Base, base_licence, read_weights, write_adapter
+from afx_train.outputs import WEIGHTS, Base, base_licence, read_scale, read_weights, write_adapter
 from afx_train.recipe import AdapterPlan, Recipe, base_folder, data_folders
+from afx_train.starts import delta_weights, fresh_weights, warm_weights
 from afx_train.task import job_sha256, make_task
 from agentflux.contracts.cache import weights_sha256
 from agentflux.contracts.cards import AdapterCard, read_card
@@ -61,7 +62,8 @@ def run_job(  # noqa: PLR0913 - the worker's arguments
     model.recall_bytes = int(task.settings.training.recall_gib * 2**30)
     fresh_weights(model, seed=recipe.seed)
     if origin is not None and plan.warm_start:
-        warm_weights(model, read_weights(origin), origin=plan.warm_start)
+        gain = read_scale(origin) / task.settings.lora.scale
+        warm_weights(model, read_weights(origin), origin=plan.warm_start, gain=gain)
     elif origin is not None and plan.delta_of:
         frozen = recipe.frozen_rank(plan)
         delta_weights(model, read_weights(origin), origin=plan.delta_of, frozen=frozen)

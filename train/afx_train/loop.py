@@ -14,10 +14,11 @@ from peft import get_peft_model_state_dict, set_peft_model_state_dict
 from torch import Tensor
 
 from afx_train.batching import Batch, Shown, collate
-from afx_train.errors import RecipeError, TrainingDiverged
+from afx_train.errors import TrainingDiverged
 from afx_train.model import AdaptedModel, Rows
 from afx_train.recipe import Training
 from afx_train.scoring import score_targets
+from afx_train.starts import Weights
 from afx_train.task import Task
 
 CHECKPOINT = "checkpoint.pt"
@@ -85,7 +86,6 @@ class _Place:
     easy: list[str] = field(default_factory=list[str])
 
 
-Weights = dict[str, Tensor]
 Report = Callable[[Progress], None]
 
 
@@ -119,61 +119,6 @@ def train(  # noqa: PLR0913 - one caller, each a fact of the job
         run.epoch(epoch)
         run.save()
     return run.best, run.history
-
-
-def fresh_weights(model: AdaptedModel, *, seed: int) -> None:
-    """Draw the adapter's A matrices anew from the seed; B starts at zero."""
-    generator = torch.Generator().manual_seed(seed)
-    for name, parameter in model.peft.named_parameters():
-        if "lora_A" in name:
-            bound = 1 / math.sqrt(parameter.shape[1])  # as PEFT: Kaiming uniform with a = sqrt(5)
-            drawn = torch.empty(parameter.shape).uniform_(-bound, bound, generator=generator)
-            parameter.data.copy_(drawn)
-        elif "lora_B" in name:
-            parameter.data.zero_()
-
-
-def warm_weights(model: AdaptedModel, weights: Weights, *, origin: str) -> None:
-    """Start from another adapter's weights.
-
-    Raises:
-        RecipeError: they have other shapes or sites.
-    """
-    own = get_peft_model_state_dict(model.peft)
-    if {k: v.shape for k, v in own.items()} != {k: v.shape for k, v in weights.items()}:
-        raise RecipeError(f"warm_start: adapter {origin!r} has another rank or other modules")
-    set_peft_model_state_dict(model.peft, {k: v.float() for k, v in weights.items()})
-
-
-def delta_weights(model: AdaptedModel, weights: Weights, *, origin: str, frozen: int) -> None:
-    """Put another adapter's weights into the first `frozen` ranks and let only the rest learn.
-
-    Call after `fresh_weights`. The new ranks start without effect (B is zero).
-
-    Raises:
-        RecipeError: the other adapter has another rank or other modules.
-    """
-    own = get_peft_model_state_dict(model.peft)
-    for name, tensor in own.items():
-        rows = "lora_A" in name
-        part = tensor[:frozen] if rows else tensor[:, :frozen]
-        if name not in weights or weights[name].shape != part.shape:
-            raise RecipeError(f"delta_of: adapter {origin!r} has another rank or other modules")
-        part.copy_(weights[name])
-    set_peft_model_state_dict(model.peft, own)
-    for name, parameter in model.peft.named_parameters():
-        if parameter.requires_grad:
-            hook = _without_first(frozen, rows="lora_A" in name)
-            parameter.register_hook(hook)  # type: ignore[no-untyped-call]
-
-
-def _without_first(frozen: int, *, rows: bool) -> Callable[[Tensor], Tensor]:
-    def clear(gradient: Tensor) -> Tensor:
-        kept = gradient.clone()
-        (kept[:frozen] if rows else kept[:, :frozen]).zero_()
-        return kept
-
-    return clear
 
 
 def learning_rate(training: Training, done: float) -> float:

@@ -11,11 +11,11 @@ from afx_train.corpus import load_corpus
 from afx_train.errors import DataError, RecipeError
 from afx_train.evaluate import AdapterReport, decisions, evaluate_adapter, some_trajectories
 from afx_train.job import plan_named
-from afx_train.loop import Weights, fresh_weights, warm_weights
 from afx_train.model import AdaptedModel, load_model
 from afx_train.outputs import read_weights
 from afx_train.recipe import AdapterPlan, base_folder, data_folders
 from afx_train.refusals import Criterion, best_threshold
+from afx_train.starts import Weights, fresh_weights, own_weights
 from afx_train.supports import support_decisions
 from afx_train.task import Task, make_task
 from afx_train.trajectory import Split
@@ -92,7 +92,7 @@ class Marker:
         if weights is None:
             fresh_weights(model, seed=0)  # without effect: B is zero
         else:
-            warm_weights(model, weights, origin=plan.name)
+            own_weights(model, weights, name=plan.name)
         return task, model
 
     def _mark(self, task: Task, model: AdaptedModel) -> tuple[AdapterReport, ...]:

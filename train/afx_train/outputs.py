@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from peft import PeftModel
+from peft import LoraConfig, PeftModel
 from safetensors.torch import load_file, save_file
 
-from afx_train.loop import History, Weights
+from afx_train.loop import History
+from afx_train.starts import Weights
 from afx_train.task import Task
 from agentflux.contracts.bundle import Calibration
 from agentflux.contracts.cards import AdapterCard, write_card
@@ -75,6 +76,12 @@ def write_adapter(
 def read_weights(folder: Path) -> Weights:
     """Read an adapter folder's weights."""
     return load_file(folder / WEIGHTS)
+
+
+def read_scale(folder: Path) -> float:
+    """Read what an adapter's output is multiplied by: alpha/rank, alpha/sqrt(rank) with rslora."""
+    config = LoraConfig.from_pretrained(str(folder))
+    return float(config.lora_alpha / (config.r**0.5 if config.use_rslora else config.r))
 
 
 def _card(task: Task, history: History, base: Base) -> AdapterCard:

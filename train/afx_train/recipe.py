@@ -37,6 +37,11 @@ class Lora(_Section):
     """First decoder layer with branches. The layers below stay the base's: they run once a row, and
     later epochs start at this one."""
 
+    @property
+    def scale(self) -> float:
+        """What the adapter's output is multiplied by."""
+        return self.alpha / (self.rank**0.5 if self.rslora else self.rank)
+
     def scaled_to(self, rank: int) -> "Lora":
         """Another rank at the same scale of the adapter's output."""
         share = rank / self.rank
@@ -126,8 +131,9 @@ class AdapterPlan(_Section):
     boundary: Boundary | None = None
     """From where this adapter acts, where it differs from the recipe's."""
     warm_start: str | None = None
-    """Whose weights it starts from: another adapter of this recipe, trained earlier, or an adapter
-    of the same shape in a folder, as a path with a slash (relative to the recipe)."""
+    """Whose weights it starts from: another adapter of this recipe, trained earlier, or one in a
+    folder, as a path with a slash (relative to the recipe). Its rank may differ: a larger one is
+    cut to its strongest directions."""
     delta_of: str | None = None
     """Another adapter of this recipe, trained earlier, whose weights stay as they are; only
     `lora.rank` more of rank is trained. The result holds both."""
