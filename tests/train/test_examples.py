@@ -101,6 +101,26 @@ def test_an_epoch_is_the_same_for_the_same_seed_and_rests_easy_examples(
     assert 0 < rested < 0.6 * sum(len(b.keys) for b in task.batches(1))
 
 
+def test_examples_without_context_meet_every_rendering_of_the_catalog(
+    recipe: Recipe, corpus: Corpus, codec: Codec
+) -> None:
+    """And each one the same in every epoch, so that what the base computed is recalled."""
+    items = [
+        t.model_copy(update={"id": f"{t.id}-{n}", "context": "", "request": f"{t.request} {n}"})
+        for t in corpus.trajectories
+        for n in range(12)
+    ]
+    task = make_task(recipe, recipe.adapters[0], replace(corpus, trajectories=tuple(items)), codec)
+    seen = [
+        {key: batch.static for batch in task.batches(epoch) for key in batch.keys}
+        for epoch in (0, 1)
+    ]
+    assert {*seen[0].values()} == {variant.static for variant in task.variants[""]}
+    both = seen[0].keys() & seen[1].keys()
+    assert both
+    assert all(seen[0][key] == seen[1][key] for key in both)
+
+
 def test_batches_hold_one_static_prefix_and_keep_the_budget(tasks: dict[str, Task]) -> None:
     task = tasks["route"]
     for batch in task.batches(0):
