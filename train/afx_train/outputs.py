@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from peft import LoraConfig, PeftModel
+from peft import PeftModel
 from safetensors.torch import load_file, save_file
 
 from afx_train.loop import History
@@ -80,8 +80,9 @@ def read_weights(folder: Path) -> Weights:
 
 def read_scale(folder: Path) -> float:
     """Read what an adapter's output is multiplied by: alpha/rank, alpha/sqrt(rank) with rslora."""
-    config = LoraConfig.from_pretrained(str(folder))
-    return float(config.lora_alpha / (config.r**0.5 if config.use_rslora else config.r))
+    config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
+    rank = int(config["r"])
+    return float(config["lora_alpha"]) / (rank**0.5 if config.get("use_rslora") else rank)
 
 
 def _card(task: Task, history: History, base: Base) -> AdapterCard:
