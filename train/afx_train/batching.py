@@ -98,7 +98,7 @@ def epoch_rows(
     rows: list[Shown] = []
     for example in drawn:
         # The same variant in every epoch, so that what the base computed for it can be recalled.
-        own = Random(example.key)
+        own = Random(f"{example.tool_set}/{example.id}")
         shown = show(example, variants[example.group], shares, none_target=none_target, rng=own)
         rows.append(shown)
     return rows
