@@ -46,6 +46,7 @@ def main() -> None:
     parser.add_argument("--save", type=Path, help="also write the result here, and an SVG beside")
     options = parser.parse_args()
     started, out = time.monotonic(), options.out.resolve()
+    out.mkdir(parents=True, exist_ok=True)
     _data(DATA)
     cases = _cases(out)
     names = options.row or ROWS
