@@ -14,6 +14,7 @@ from peft import PeftModel
 from safetensors.torch import load_file, save_file
 
 from afx_train.loop import History
+from afx_train.recipe import Lora
 from afx_train.starts import Weights
 from afx_train.task import Task
 from agentflux.contracts.bundle import Calibration
@@ -81,8 +82,8 @@ def read_weights(folder: Path) -> Weights:
 def read_scale(folder: Path) -> float:
     """Read what an adapter's output is multiplied by: alpha/rank, alpha/sqrt(rank) with rslora."""
     config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
-    rank = int(config["r"])
-    return float(config["lora_alpha"]) / (rank**0.5 if config.get("use_rslora") else rank)
+    rslora = bool(config.get("use_rslora"))
+    return Lora(rank=config["r"], alpha=config["lora_alpha"], rslora=rslora).scale
 
 
 def _card(task: Task, history: History, base: Base) -> AdapterCard:
