@@ -5,6 +5,7 @@ READY := .venv/.ready
 DESK := samples/desk_assistant
 RESULTS := docs/benchmarks
 BENCH_RECIPE ?= $(DESK)/recipe.toml
+GENERAL_RECIPE ?= samples/general/recipe.toml
 
 .PHONY: help setup demo bundle test bench test-optimum fuzz fuzz-service check lint types train tutorial
 .PHONY: kills bench-train train-general evidence evidence-quick load pictures profiles clean soak long calls catalogs bench-adapters second-model bench-llamacpp
@@ -86,7 +87,7 @@ bench-train: $(READY)  ## Prefix-cached against plain training: speed, gradients
 	  --plain-batches 2 --out $(RESULTS)/train-args-time.json
 	@$(BIN)/python tests/bench/train_prefix.py $(BENCH_RECIPE) --only select.filesystem --plain-rows 2 \
 	  --out $(RESULTS)/train-select-filesystem.json
-	@$(BIN)/python tests/bench/train_prefix.py $(BENCH_RECIPE) --only route --peak-examples 120 \
+	@$(BIN)/python tests/bench/train_prefix.py $(GENERAL_RECIPE) --only route --peak-examples 120 \
 	  --out $(RESULTS)/train-route.json
 
 evidence: $(READY)  ## Base, joint, matched, decoupled on one tool set, exported and asked (long)
@@ -95,11 +96,11 @@ evidence: $(READY)  ## Base, joint, matched, decoupled on one tool set, exported
 evidence-quick: $(READY)  ## One row of the evidence again: decoupled (15 minutes)
 	@$(BIN)/python tests/bench/evidence.py --row decoupled --out runs/evidence-quick
 
-train: $(READY)  ## Train the sample's eleven adapters further on all phrasings (about an hour on two cores)
+train: $(READY)  ## Train the sample's ten own adapters further on all phrasings (about an hour on two cores)
 	@$(BIN)/python $(DESK)/train.py
 
-train-general: $(READY)  ## Train the adapters for tools that nobody trained for (after `make train`'s data)
-	@$(BIN)/python $(DESK)/train.py general.toml
+train-general: $(READY)  ## Train the router and the adapters for tools that nobody trained for, further
+	@$(BIN)/python $(DESK)/train.py $(GENERAL_RECIPE)
 
 fuzz-service: $(READY)  ## The service: 5,000 requests by its OpenAPI document, 10,000 bodies, 20 killed runs
 	@AFX_FUZZ_EXAMPLES=600 AFX_FUZZ_BODIES=10000 AFX_CRASH_RUNS=20 AFX_CRASH_KILLS=8 \

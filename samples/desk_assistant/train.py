@@ -1,9 +1,9 @@
 """Trains the sample's adapters again: phrasings → verified data → adapters, as a recipe says.
 
-    python train.py [recipe.toml | general.toml]
+    python train.py [recipe.toml | ../general/recipe.toml]
 
-Slow. Goes on where it was stopped. The data lies in `data/`, which is not in the repository; the
-adapters replace those in `adapters/`, first passes left out.
+Slow. Goes on where it was stopped. The data lies in `data/` here and in `samples/general`, not in
+the repository; the adapters replace those in `adapters/`.
 """
 
 import shutil
@@ -12,6 +12,8 @@ import sys
 from pathlib import Path
 
 HERE = Path(__file__).parent
+GENERAL = HERE.parent / "general"
+OWN = HERE / "recipe.toml"
 SEED = 0
 
 
@@ -24,11 +26,13 @@ def main() -> None:
         folders = ["--grammars", str(HERE / "phrasings"), "--worlds", str(HERE / "worlds.py")]
         how = ["--out", str(data), "--seed", str(SEED), "--per-phrasing", "1"]
         run("afx_train.cli", "data", "build", *folders, *how)
-    trained, recipe = HERE / "trained", HERE / (sys.argv[1] if len(sys.argv) > 1 else "recipe.toml")
+    if not (GENERAL / "data" / "report.json").exists():
+        many = [str(GENERAL / "servers"), "--out", str(GENERAL / "data")]
+        run("afx_train.cli", "data", "import", "servers", *many)
+    trained, recipe = HERE / "trained", Path(sys.argv[1] if len(sys.argv) > 1 else OWN)
     run("afx_train.cli", "run", str(recipe), "--out", str(trained), "--resume")
     for card in trained.glob("*/afx_adapter.json"):
-        if not card.parent.name.endswith(".first"):
-            shutil.copytree(card.parent, HERE / "adapters" / card.parent.name, dirs_exist_ok=True)
+        shutil.copytree(card.parent, HERE / "adapters" / card.parent.name, dirs_exist_ok=True)
 
 
 def run(module: str, *arguments: str) -> None:

@@ -1,15 +1,18 @@
 """What is derived from trajectories, and what of it is learned."""
 
+import shutil
 from collections import Counter
 from dataclasses import replace
+from itertools import accumulate
 from pathlib import Path
 from random import Random
 
 import pytest
 
-from afx_train.batching import Shown, by_tokens, collate, show
+from afx_train.batching import Batch, Shown, by_tokens, collate, show
 from afx_train.codec import Codec
-from afx_train.corpus import Corpus
+from afx_train.corpus import Corpus, World, load_corpus
+from afx_train.errors import DataError
 from afx_train.examples import ExampleMaker
 from afx_train.job import plan_named
 from afx_train.recipe import AdapterPlan, Recipe
@@ -110,7 +113,8 @@ def test_examples_without_context_meet_every_rendering_of_the_catalog(
         for t in corpus.trajectories
         for n in range(12)
     ]
-    task = make_task(recipe, recipe.adapters[0], replace(corpus, trajectories=tuple(items)), codec)
+    world = World(catalog=corpus.catalog, trajectories=tuple(items))
+    task = make_task(recipe, recipe.adapters[0], replace(corpus, worlds=(world,)), codec)
     seen = [
         {key: batch.static for batch in task.batches(epoch) for key in batch.keys}
         for epoch in (0, 1)
@@ -119,6 +123,79 @@ def test_examples_without_context_meet_every_rendering_of_the_catalog(
     both = seen[0].keys() & seen[1].keys()
     assert both
     assert all(seen[0][key] == seen[1][key] for key in both)
+
+
+def test_many_tool_sets_are_offered_in_parts_and_worlds_apart(
+    recipe: Recipe, corpus: Corpus, codec: Codec
+) -> None:
+    sets = [f"files{n}" for n in range(10)]
+    files = corpus.catalog["files"]
+    items = [
+        t.model_copy(
+            update={
+                "id": f"{t.id}-{name}",
+                "steps": tuple(s.model_copy(update={"tool_set": name}) for s in t.steps[:1]),
+                "verified": False,
+            }
+        )
+        for name in sets
+        for t in corpus.trajectories
+        if not t.steps or t.steps[0].tool_set == "files"
+    ]
+    many = World(catalog=dict.fromkeys(sets, files), trajectories=tuple(items))
+    shares = recipe.examples.model_copy(
+        update={"sets_offered": 4, "catalog_variants": 3, "gold_removed": 0.3}
+    )
+    wide = recipe.model_copy(update={"examples": shares})
+    both = replace(corpus, worlds=(*corpus.worlds, many))
+    task = make_task(wide, recipe.adapters[0], both, codec)
+    (home,) = {e.group for e in task.train if e.label == "clock"}
+    (away,) = {e.group for e in task.train if e.label in sets}
+    assert home != away
+    assert all(1 <= len(v.names) <= 4 for v in task.variants[away])
+    assert Counter(n for v in task.variants[away] for n in v.names) == dict.fromkeys(sets, 3)
+    assert {n for v in task.variants[home] for n in v.names} == {"files", "clock"}
+    named = {v.static: v.names for v in task.variants[away]}
+    kept = removed = 0
+    for batch in task.batches(0):
+        for key, target in zip(batch.keys, _targets(batch), strict=True):
+            label = next(e.label for e in task.train if e.key == key.removesuffix("/lost"))
+            if label in sets:
+                shown = label in named[batch.static]
+                assert target == codec.label(label if shown else "none")
+                kept, removed = kept + shown, removed + (not shown)
+    assert kept > removed > 0
+    rows = [row for part in task.evaluation(task.dev) for row in part if row.example.label in sets]
+    assert rows
+    assert all(row.example.label in row.variant.names for row in rows)
+    assert {tool.tool_set for tool in task.catalog()} == {"files", "clock"}
+
+
+def test_a_selector_refuses_what_comes_near_its_own_server(
+    recipe: Recipe, corpus: Corpus, codec: Codec
+) -> None:
+    (like, *_) = [t for t in corpus.trajectories if t.split == "train" and not t.steps]
+    near = like.model_copy(update={"id": "near", "kind": "none/files"})
+    world = replace(corpus.worlds[0], trajectories=(*corpus.trajectories, near))
+    plan = plan_named(recipe, "select.files", Path("recipe.toml"))
+    made = ExampleMaker(recipe, plan, replace(corpus, worlds=(world,)), codec).make("train")
+    refused = {e.id for e in made if e.label == "none"}
+    assert "near/none" in refused
+    assert not any(e.startswith(f"{like.id}/") for e in refused)
+
+
+def test_two_folders_cannot_give_one_tool_set_other_tools(workspace: Path, tmp_path: Path) -> None:
+    copy = shutil.copytree(workspace / "data", tmp_path / "data")
+    assert len(load_corpus([workspace / "data", copy]).catalog) == 2
+    tools = copy / "tools" / "clock.json"
+    tools.write_text(tools.read_text().replace("Tell the time", "Set the time"))
+    with pytest.raises(DataError, match="'clock' has other tools in"):
+        load_corpus([workspace / "data", copy])
+
+
+def _targets(batch: Batch) -> list[tuple[int, ...]]:
+    ends = list(accumulate(batch.lengths))
+    return [batch.targets[end - size : end] for end, size in zip(ends, batch.lengths, strict=True)]
 
 
 def test_batches_hold_one_static_prefix_and_keep_the_budget(tasks: dict[str, Task]) -> None:
@@ -152,7 +229,7 @@ def test_a_dropped_context_is_dropped_from_choices_in_training_only(
     shares = recipe.examples.model_copy(update={"context_dropped": 1.0})
     bare = recipe.model_copy(update={"examples": shares})
     shown = [t.model_copy(update={"context": "Root: /w"}) for t in corpus.trajectories]
-    corpus = replace(corpus, trajectories=tuple(shown))
+    corpus = replace(corpus, worlds=(World(catalog=corpus.catalog, trajectories=tuple(shown)),))
     for name, kept in [("route", False), ("select.files", False), ("args.files", True)]:
         plan = plan_named(bare, name, Path("recipe.toml"))
         maker = ExampleMaker(bare, plan, corpus, codec)

@@ -50,6 +50,17 @@ def test_hidden_states_and_gradients_equal_a_plain_pass_over_the_whole_prompt(
         assert _relative(ours, parameter.grad) < 1e-4
 
 
+def test_a_prefix_that_was_dropped_comes_back_the_same(
+    model: AdaptedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = Rows(before=BEFORE, tokens=TOKENS)
+    kept, prefix = model.hidden(STATIC, rows), model.static_kv(STATIC)
+    monkeypatch.setattr("afx_train.model._STATIC_BYTES", 0)
+    model.hidden(STATIC[1:], rows)
+    assert model.static_kv(STATIC) is not prefix
+    assert torch.equal(model.hidden(STATIC, rows), kept)
+
+
 def test_the_base_is_untouched_before_the_boundary(model: AdaptedModel) -> None:
     before = [layer.keys.clone() for layer in model.static_kv(STATIC)]
     for parameter in model.trained:

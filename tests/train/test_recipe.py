@@ -80,16 +80,17 @@ def test_a_missing_data_folder_names_the_command_that_makes_it(written: Path) ->
         data_folders(read_recipe(written), written)
 
 
-def test_the_samples_recipe_covers_routing_and_five_tool_sets(repository: Path) -> None:
+def test_the_samples_recipe_covers_five_tool_sets(repository: Path) -> None:
     sets = ("filesystem", "git", "memory", "sqlite", "time")
     own = {(subtask, name) for subtask in ("select", "arguments") for name in sets}
-    assert _placed(repository, "recipe.toml") == {("route", None)} | own
+    assert _placed(repository / "samples" / "desk_assistant") == own
 
 
 def test_the_samples_general_recipe_serves_tools_that_nobody_trained_for(repository: Path) -> None:
-    assert _placed(repository, "general.toml") == {("select", None), ("arguments", None)}
+    roles = {"route", "select", "arguments"}
+    assert _placed(repository / "samples" / "general") == {(role, None) for role in roles}
 
 
-def _placed(repository: Path, name: str) -> set[tuple[str, str | None]]:
-    recipe = read_recipe(repository / "samples" / "desk_assistant" / name)
+def _placed(folder: Path) -> set[tuple[str, str | None]]:
+    recipe = read_recipe(folder / "recipe.toml")
     return {(plan.subtask, plan.tool_set) for plan in recipe.adapters}

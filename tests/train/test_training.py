@@ -208,6 +208,25 @@ def test_a_warm_start_from_a_folder_goes_on_where_that_adapter_stopped(
         run_job(path, "args.files", tmp_path / "new", resume=False, report=_quiet)
 
 
+def test_a_warm_start_from_a_damaged_folder_says_which_file(
+    workspace: Path, tmp_path: Path
+) -> None:
+    old = tmp_path / "old" / "args.files"
+    run_job(workspace / "recipe.toml", "args.files", old.parent, resume=False, report=_quiet)
+    path = tmp_path / "recipe.toml"
+    text = (workspace / "recipe.toml").read_text(encoding="utf-8")
+    text = text.replace('"base"', f'"{workspace}/base"').replace('"data"', f'"{workspace}/data"')
+    later = 'name = "args.files"\nwarm_start = "old/args.files"'
+    path.write_text(text.replace('name = "args.files"', later), encoding="utf-8")
+    for content in ("{", "{}", '{"r": 0, "lora_alpha": 1}'):
+        (old / "adapter_config.json").write_text(content, encoding="utf-8")
+        with pytest.raises(RecipeError, match=r"adapter_config\.json"):
+            run_job(path, "args.files", tmp_path / "new", resume=False, report=_quiet)
+    (old / "adapter_config.json").unlink()
+    with pytest.raises(RecipeError, match="holds no adapter"):
+        run_job(path, "args.files", tmp_path / "new", resume=False, report=_quiet)
+
+
 def test_a_model_card_states_data_job_scores_and_licence(workspace: Path, tmp_path: Path) -> None:
     base = tmp_path / "base"
     shutil.copytree(workspace / "base", base)

@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
+from operator import itemgetter
 from random import Random
 from statistics import median
 
@@ -11,6 +12,8 @@ from afx_train.codec import Tokens
 from afx_train.examples import Example
 from afx_train.recipe import ExampleShares, Settings
 from agentflux.contracts.prompts import NONE
+
+_SPREAD = 8  # a prefix of so many batches is met all through an epoch
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,36 +108,46 @@ def epoch_rows(
 
 
 def packed_batches(rows: Iterable[Shown], *, batch_tokens: int, rng: Random) -> list[Batch]:
-    """Pack rows behind their prefixes, rows of like width together; shuffle the batches."""
+    """Pack rows behind their prefixes, rows of like width together; shuffle the batches.
+
+    Those of a prefix with few batches come at about the same time, since it is not kept for long.
+    """
     groups: dict[tuple[Tokens, Tokens], list[Shown]] = defaultdict(list)
     for row in rows:
         groups[row.variant.static, row.variant.lead].append(row)
-    batches = [
-        collate(part)
-        for shown in groups.values()
-        for part in by_tokens(_bucketed(shown, rng), batch_tokens)
-    ]
-    rng.shuffle(batches)
-    return batches
+    timed: list[tuple[float, Batch]] = []
+    for shown in groups.values():
+        parts = by_tokens(_bucketed(shown, rng), batch_tokens)
+        span = min(1.0, len(parts) / _SPREAD)
+        start = rng.uniform(0, 1 - span)
+        timed += [(start + span * rng.random(), collate(part)) for part in parts]
+    return [batch for _, batch in sorted(timed, key=itemgetter(0))]
 
 
 def balanced(examples: Sequence[Example], *, cap: float, rng: Random) -> list[Example]:
-    """Shuffle, and keep at most `cap` times the median label's count of each label."""
+    """Shuffle, and keep at most `cap` times the median label's count of each label.
+
+    A label of a first step and of a later one are two: later ones are seldom, and another decision.
+    """
     shuffled = list(examples)
     rng.shuffle(shuffled)
-    counts: dict[tuple[str, str], int] = defaultdict(int)
+    counts: dict[tuple[str, str, str], int] = defaultdict(int)
     for example in shuffled:
-        counts[example.group, example.label] += 1
+        counts[_decision(example)] += 1
     if not counts:
         return []
     most = max(1, round(cap * median(counts.values())))
-    taken: dict[tuple[str, str], int] = defaultdict(int)
+    taken: dict[tuple[str, str, str], int] = defaultdict(int)
     kept: list[Example] = []
     for example in shuffled:
-        taken[example.group, example.label] += 1
-        if taken[example.group, example.label] <= most:
+        taken[_decision(example)] += 1
+        if taken[_decision(example)] <= most:
             kept.append(example)
     return kept
+
+
+def _decision(example: Example) -> tuple[str, str, str]:
+    return example.group, example.stop, example.label
 
 
 def show(
@@ -145,14 +158,15 @@ def show(
     none_target: Tokens,
     rng: Random,
 ) -> Shown:
-    """Give an example a variant: the plain one, another with its gold name, or one without."""
+    """Give an example a variant: the whole catalog, another with its gold name, or one without."""
     without = [v for v in variants if example.label not in v.names]
     if example.may_lose_gold and without and rng.random() < shares.gold_removed:
         lost = replace(example, id=f"{example.id}/lost", label=NONE, target=none_target)
         return Shown(example=lost, variant=rng.choice(without))
-    fitting = [v for v in variants[1:] if _fits(example, v)]
-    if not fitting or rng.random() < shares.plain_share:
-        return Shown(example=example, variant=variants[0])
+    whole = [v for v in variants if v.whole]
+    fitting = [v for v in variants if not v.whole and _fits(example, v)]
+    if whole and (not fitting or rng.random() < shares.plain_share):
+        return Shown(example=example, variant=whole[0])
     chosen = rng.choice(fitting)
     target = chosen.aliases.get(example.label, example.target)
     return Shown(example=replace(example, target=target), variant=chosen)
@@ -186,8 +200,9 @@ def by_tokens(rows: Iterable[Shown], budget: int) -> list[list[Shown]]:
 def plain_batches(
     examples: Sequence[Example], variants: Mapping[str, Sequence[Variant]], *, batch_tokens: int
 ) -> list[list[Shown]]:
-    """Rows under the plain catalog, for evaluation."""
-    groups: dict[str, list[Shown]] = defaultdict(list)
+    """Rows under the whole catalog, or the first part of it that has the right name."""
+    groups: dict[Tokens, list[Shown]] = defaultdict(list)
     for example in examples:
-        groups[example.group].append(Shown(example=example, variant=variants[example.group][0]))
+        fitting = [v for v in variants[example.group] if v.whole or _fits(example, v)]
+        groups[fitting[0].static].append(Shown(example=example, variant=fitting[0]))
     return [rows for shown in groups.values() for rows in by_tokens(shown, batch_tokens)]

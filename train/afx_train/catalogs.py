@@ -20,6 +20,7 @@ _Item = TypeVar("_Item")
 class Variant:
     """One rendering: the prefix that rows share, and the names that stand in it.
 
+    whole: it is the catalog as the device shows it.
     lead: what each row computes under the adapter instead of a shared prefix (whole-prompt LoRA).
     aliases: what a name is called in this rendering, where it is not called by itself.
     masked: names or descriptions are missing, so that only requests without history fit.
@@ -27,6 +28,7 @@ class Variant:
 
     static: Tokens
     names: tuple[str, ...]
+    whole: bool = False
     lead: Tokens = ()
     aliases: Mapping[str, Tokens] = field(default_factory=dict[str, Tokens])
     masked: bool = False
@@ -37,15 +39,29 @@ class Variant:
 
 
 def route_variants(
-    catalog: Catalog, codec: Codec, chat: ChatFormat, *, count: int, seed: str
+    catalog: Catalog, codec: Codec, chat: ChatFormat, *, count: int, most: int, seed: str
 ) -> tuple[Variant, ...]:
-    """Render the tool sets; the tools within a set are shuffled as well."""
+    """Render the tool sets; the tools within a set are shuffled as well.
+
+    More than `most` tool sets are no catalog that a device shows: they are dealt out `count` times
+    in parts of 2 to `most` sets, so each stands in `count` renderings beside other ones.
+    """
 
     def render(names: Sequence[str], rng: Random | None) -> str:
         shown = {name: _shuffled(catalog[name], rng) for name in names}
         return route_prompt(chat, shown, Situation(request="")).static
 
-    return _variants(tuple(catalog), render, codec, count=count, seed=seed)
+    if len(catalog) <= most:
+        return _variants(tuple(catalog), render, codec, count=count, seed=seed)
+    made: list[Variant] = []
+    for number in range(count):
+        rng = Random(f"{seed}/parts/{number}")
+        left = _shuffled(tuple(catalog), rng)
+        while left:
+            size = rng.randint(2, most)
+            part, left = tuple(left[:size]), left[size:]
+            made.append(Variant(static=codec.encode([render(part, rng)]), names=part))
+    return tuple(made)
 
 
 def tool_variants(
@@ -120,7 +136,7 @@ def _variants(
 
     The parts cover all names, so each name is missing from one rendering.
     """
-    made = [Variant(static=codec.encode([render(names, None)]), names=names)]
+    made = [Variant(static=codec.encode([render(names, None)]), names=names, whole=True)]
     dealt = list(names)
     Random(f"{seed}/dealt").shuffle(dealt)
     parts = max(1, count // 2)

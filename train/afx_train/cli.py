@@ -233,14 +233,17 @@ def data_import(
         str,
         typer.Argument(
             metavar="FORMAT",
-            help="xlam, bfcl, seal-tools, toolace, hwu64, clinc150 or snips.",
+            help="servers (written by hand), xlam, bfcl, seal-tools, toolace, hwu64, clinc150 "
+            "or snips.",
             show_default=False,
         ),
     ],
     source: Annotated[Path, typer.Argument(help="File or folder.", show_default=False)],
     out: Annotated[Path, typer.Option(help="Folder to write.")] = Path("data"),
     answers: Annotated[Path | None, typer.Option(help="BFCL's accepted answers.")] = None,
-    limit: Annotated[int, typer.Option(help="Rows to read; 0: all.", min=0)] = 0,
+    limit: Annotated[
+        int, typer.Option(help="At most so many rows, drawn at random; 0: all.", min=0)
+    ] = 0,
 ) -> None:
     """Convert a public data set. Nothing of it was executed; what breaks a schema is dropped."""
     from afx_train.data.check import as_text

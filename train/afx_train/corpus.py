@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from afx_train.errors import DataError
@@ -23,12 +24,29 @@ class KnownTool:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Corpus:
-    """All trajectories and the catalog that they call, with a hash over both."""
+class World:
+    """One data folder: tool sets that are offered together, and the requests made there."""
 
     catalog: dict[str, tuple[ToolSpec, ...]]
     trajectories: tuple[Trajectory, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Corpus:
+    """Data folders as one, with a hash over all of them."""
+
+    worlds: tuple[World, ...]
     sha256: str
+
+    @cached_property
+    def catalog(self) -> dict[str, tuple[ToolSpec, ...]]:
+        """The tool sets of all worlds."""
+        return {name: tools for world in self.worlds for name, tools in world.catalog.items()}
+
+    @cached_property
+    def trajectories(self) -> tuple[Trajectory, ...]:
+        """The trajectories of all worlds."""
+        return tuple(item for world in self.worlds for item in world.trajectories)
 
     def tool(self, step: TrajectoryStep) -> KnownTool:
         """Find the tool that a step calls.
@@ -46,19 +64,24 @@ def load_corpus(folders: Sequence[Path]) -> Corpus:
     """Read data folders as one.
 
     Raises:
-        DataError: a folder has no trajectories, or one is malformed.
+        DataError: a folder has no trajectories, one is malformed, or two folders name other tools
+            by the same tool set.
         ConfigError: a folder has no readable tools.
     """
-    catalog: dict[str, tuple[ToolSpec, ...]] = {}
-    trajectories: list[Trajectory] = []
+    worlds: list[World] = []
+    homes: dict[str, tuple[Path, tuple[ToolSpec, ...]]] = {}
     digest = hashlib.sha256()
     for folder in folders:
-        catalog |= load_tool_folder(folder / "tools")
+        catalog = load_tool_folder(folder / "tools")
+        for name, tools in catalog.items():
+            home, there = homes.setdefault(name, (folder, tools))
+            if there != tools:
+                raise DataError(f"tool set {name!r} has other tools in {home}", where=str(folder))
         files = sorted(folder.glob("*.jsonl"))
         if not files:
             raise DataError("has no *.jsonl of trajectories", where=str(folder))
-        for path in files:
-            trajectories += read_trajectories(path)
+        items = tuple(item for path in files for item in read_trajectories(path))
+        worlds.append(World(catalog=catalog, trajectories=items))
         for path in [*files, *sorted((folder / "tools").glob("*.json"))]:
             digest.update(f"{path.name} ".encode() + path.read_bytes())
-    return Corpus(catalog=catalog, trajectories=tuple(trajectories), sha256=digest.hexdigest())
+    return Corpus(worlds=tuple(worlds), sha256=digest.hexdigest())

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from random import Random
 
 from afx_train.catalogs import Variant, masked_variants, route_variants, tool_variants
@@ -110,7 +111,13 @@ class ExampleMaker:
         count, seed = self._shares.catalog_variants, f"{self._recipe.seed}"
         catalog, chat, codec = self._corpus.catalog, self._recipe.chat, self._codec
         if self._plan.subtask == "route":
-            made = {ROUTER: route_variants(catalog, codec, chat, count=count, seed=seed)}
+            most = self._shares.sets_offered
+            made = {
+                _router(number): route_variants(
+                    world.catalog, codec, chat, count=count, most=most, seed=seed
+                )
+                for number, world in enumerate(self._corpus.worlds)
+            }
         else:
             masked = self._shares.masked_variants if self._plan.subtask == "select" else 0
             made = {
@@ -126,20 +133,30 @@ class ExampleMaker:
 
     def make(self, split: Split) -> tuple[Example, ...]:
         """Derive the examples of a split, in a fixed order."""
-        items = [t for t in self._corpus.trajectories if t.split == split]
-        known = [t if t.verified else first_call_of(t) for t in items]
         rng = Random(f"{self._recipe.seed}/{self._plan.name}/{split}")
-        if split == "train" and self._plan.subtask != "arguments":
-            known = [self._without_context(t) for t in known]
+        worlds = [self._known(world.trajectories, split) for world in self._corpus.worlds]
         if self._plan.subtask == "route":
-            return tuple(self._named(m) for m in _route_moments(known, self._shares, rng))
+            return tuple(
+                self._named(moment, _router(number))
+                for number, known in enumerate(worlds)
+                for moment in _route_moments(known, self._shares, rng)
+            )
+        known = list(chain.from_iterable(worlds))
         if self._plan.subtask == "select":
             return tuple(
-                self._named(moment)
+                self._named(moment, name)
                 for name in self.tool_sets()
                 for moment in self._select_moments(name, known, rng)
             )
         return tuple(self._argument_examples(known))
+
+    def _known(self, items: Sequence[Trajectory], split: Split) -> list[Trajectory]:
+        """Those of a split, without what nobody has seen and what training hides."""
+        chosen = [t for t in items if t.split == split]
+        known = [t if t.verified else first_call_of(t) for t in chosen]
+        if split == "train" and self._plan.subtask != "arguments":
+            return [self._without_context(t) for t in known]
+        return known
 
     def _without_context(self, item: Trajectory) -> Trajectory:
         drawn = Random(f"{self._recipe.seed}/context/{item.id}").random()
@@ -165,7 +182,8 @@ class ExampleMaker:
         abstain = [t for t in items if not t.steps]
         foreign = [t for t in items if t.steps and t.steps[0].tool_set != tool_set]
         count = round(self._shares.select_none * len(wanted))
-        half = _draw(abstain, count - count // 2, rng)
+        near = [t for t in abstain if t.kind == f"none/{tool_set}"]
+        half = _draw(near or abstain, count - count // 2, rng)
         for t in [*half, *_draw(foreign, count - len(half), rng)]:
             yield _stop(t, 0, tool_set, NONE)
         done = [t for t in items if t.steps and t.steps[-1].tool_set == tool_set]
@@ -203,7 +221,7 @@ class ExampleMaker:
             accept=tuple(self._codec.arguments(spec, other) for other in step.accept),
         )
 
-    def _named(self, moment: _Moment) -> Example:
+    def _named(self, moment: _Moment, group: str) -> Example:
         chat, catalog = self._recipe.chat, self._corpus.catalog
         if self._plan.subtask == "route":
             prompt, subtask, name = route_prompt(chat, catalog, moment.situation), _ROUTE, ROUTER
@@ -215,7 +233,7 @@ class ExampleMaker:
             id=moment.id,
             subtask=subtask,
             tool_set=name,
-            group=self._group(name),
+            group=self._group(group),
             label=moment.label,
             stop=FINISH if moment.situation.steps else NONE,
             before=before,
@@ -278,6 +296,11 @@ def _stop(trajectory: Trajectory, steps: int, tool_set: str, label: str) -> _Mom
         tool_set=tool_set,
         label=label,
     )
+
+
+def _router(world: int) -> str:
+    """The router's group for the n-th data folder."""
+    return f"{ROUTER}{world}" if world else ROUTER
 
 
 def _draw(items: Sequence[Trajectory], count: int, rng: Random) -> list[Trajectory]:

@@ -10,7 +10,15 @@ from afx_train.corpus import load_corpus
 from afx_train.errors import RecipeError
 from afx_train.loop import CHECKPOINT_S, Report, train
 from afx_train.model import load_model
-from afx_train.outputs import WEIGHTS, Base, base_licence, read_scale, read_weights, write_adapter
+from afx_train.outputs import (
+    CONFIG,
+    WEIGHTS,
+    Base,
+    base_licence,
+    read_scale,
+    read_weights,
+    write_adapter,
+)
 from afx_train.recipe import AdapterPlan, Recipe, base_folder, data_folders
 from afx_train.starts import delta_weights, fresh_weights, warm_weights
 from afx_train.task import job_sha256, make_task
@@ -102,7 +110,7 @@ def _origin(plan: AdapterPlan, out: Path, recipe_path: Path) -> Path | None:
         folder, todo = out / plan.origin, "train it first"
     else:
         return None
-    if not (folder.is_dir() and (folder / WEIGHTS).is_file()):
+    if not all((folder / name).is_file() for name in (WEIGHTS, CONFIG)):
         raise RecipeError(
             f"adapter {plan.name!r}: warm_start or delta_of: {folder} holds no adapter; {todo}"
         )

@@ -1,6 +1,7 @@
 """The base model with one LoRA adapter, and the two passes that training needs of it."""
 
 import warnings
+from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ from afx_train.recipe import Lora
 from afx_train.trunk import RowKey, Trunk, row_keys
 
 _RECALL_BYTES = 2**30
+_STATIC_BYTES = 2**29  # of shared prefixes; the least recently used goes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,7 +47,7 @@ class AdaptedModel:
         self.layers = int(causal.config.get_text_config().num_hidden_layers)
         self.vocab_size = int(self._head.weight.shape[0])
         self._trunk = Trunk(self._decoder.layers, first_layer)
-        self._static: dict[tuple[int, ...], KV] = {}
+        self._static: OrderedDict[tuple[int, ...], KV] = OrderedDict()
         self._recall: Recall[KV] = Recall(0)
         self.recall_bytes = _RECALL_BYTES
 
@@ -110,7 +112,7 @@ class AdaptedModel:
         self._recall = Recall(0)
 
     def static_kv(self, static: tuple[int, ...]) -> KV | None:
-        """Compute the shared prefix under the base, once; None where nothing is shared."""
+        """Compute the shared prefix under the base, or recall it; None where nothing is shared."""
         if not static:
             return None
         if static not in self._static:
@@ -119,6 +121,9 @@ class AdaptedModel:
                 rows = Rows(before=[()], tokens=[static])
                 self._pass(0, None, (), rows, collected)
             self._static[static] = tuple(collected)
+            while sum(map(_bytes, self._static.values())) > _STATIC_BYTES and len(self._static) > 1:
+                self._static.popitem(last=False)
+        self._static.move_to_end(static)
         return self._static[static]
 
     def _to_trunk_end(self, keys: Sequence[RowKey]) -> None:

@@ -13,6 +13,7 @@ import torch
 from peft import PeftModel
 from safetensors.torch import load_file, save_file
 
+from afx_train.errors import RecipeError
 from afx_train.loop import History
 from afx_train.recipe import Lora
 from afx_train.starts import Weights
@@ -21,6 +22,7 @@ from agentflux.contracts.bundle import Calibration
 from agentflux.contracts.cards import AdapterCard, write_card
 
 WEIGHTS = "adapter_model.safetensors"
+CONFIG = "adapter_config.json"
 LOG = "training_log.json"
 _LOG_POINTS = 400
 _NAMES = ("route", "select")
@@ -80,10 +82,17 @@ def read_weights(folder: Path) -> Weights:
 
 
 def read_scale(folder: Path) -> float:
-    """Read what an adapter's output is multiplied by: alpha/rank, alpha/sqrt(rank) with rslora."""
-    config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
-    rslora = bool(config.get("use_rslora"))
-    return Lora(rank=config["r"], alpha=config["lora_alpha"], rslora=rslora).scale
+    """Read what an adapter's output is multiplied by: alpha/rank, alpha/sqrt(rank) with rslora.
+
+    Raises:
+        RecipeError: PEFT's configuration is damaged.
+    """
+    try:
+        config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+        rslora = bool(config.get("use_rslora"))
+        return Lora(rank=config["r"], alpha=config["lora_alpha"], rslora=rslora).scale
+    except (ValueError, KeyError, AttributeError) as error:
+        raise RecipeError(f"cannot be read: {error}", where=str(folder / CONFIG)) from error
 
 
 def _card(task: Task, history: History, base: Base) -> AdapterCard:

@@ -94,6 +94,9 @@ class ExampleShares(_Section):
     """`finish` examples after a last call of the tool set, as a share of the positives."""
     catalog_variants: int = Field(default=6, ge=1)
     """Renderings of the catalog: the plain one, then shuffled ones, every other one shortened."""
+    sets_offered: int = Field(default=8, ge=2)
+    """A data folder of more tool sets than this is no catalog that a device would show: the router
+    meets it in parts of 2 to so many sets, each set in `catalog_variants` of them."""
     masked_variants: int = Field(default=0, ge=0)
     """More renderings for a selector whose names say nothing or whose descriptions are missing
     (arXiv:2410.04587); worth it for tools that training does not see."""

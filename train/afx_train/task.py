@@ -24,7 +24,16 @@ from agentflux.contracts.prompts import NONE, PROMPT_CONTRACT
 
 # Keys that recipes got later count only where they are set: adapters from before stay valid.
 _LATER = frozenset(
-    {"patience", "masked_variants", "each", "delta_of", "of", "matched", "context_dropped"}
+    {
+        "patience",
+        "masked_variants",
+        "each",
+        "delta_of",
+        "of",
+        "matched",
+        "context_dropped",
+        "sets_offered",
+    }
 )
 
 
@@ -111,7 +120,12 @@ class Task:
         return tuple(self.codec.label(name) for name in dict.fromkeys(names))
 
     def catalog(self) -> tuple[CatalogTool, ...]:
-        """The tools that the adapter was trained on, with their hashes."""
+        """The tools that the adapter was trained on, with their hashes.
+
+        Of a world that is offered in parts there are many, and it is none that a device serves.
+        """
+        most = self.settings.examples.sets_offered
+        served = [world.catalog for world in self.corpus.worlds if len(world.catalog) <= most]
         chosen = self.plan.tool_set
         writes = self.plan.subtask == "arguments"
         copied = copied_parameters(self.corpus.trajectories) if writes else {}
@@ -122,7 +136,8 @@ class Task:
                 sha256=tool.sha256,
                 copied=copied.get((name, tool.name), ()),
             )
-            for name, tools in self.corpus.catalog.items()
+            for catalog in served
+            for name, tools in catalog.items()
             if chosen in (None, name)
             for tool in tools
         )

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from afx_train.corpus import Corpus, load_corpus
+from afx_train.corpus import Corpus, World, load_corpus
 from afx_train.data.check import DataReport
 from afx_train.data.imports import FORMATS, import_folder
 from afx_train.data.imports.functions import python_calls
@@ -214,12 +214,63 @@ def test_snips_slots_are_arguments(tmp_path: Path) -> None:
     assert [t.split for t in corpus.trajectories if t.request == "play song 3"] == ["test"]
 
 
+SERVER = """
+tool_set: climateCtl
+tools:
+  - name: list_zones
+    description: List the zones.
+    inputSchema: {type: object, properties: {}}
+  - name: set_heat
+    description: Set the temperature of a zone.
+    inputSchema:
+      type: object
+      properties: {zone: {type: string}, day: {type: string, description: YYYY-MM-DD}}
+      required: [zone]
+requests:
+  - {request: warm up the hall on 3 May 2027, tool: set_heat,
+     arguments: {zone: hall, day: "2027-05-03"}, accept: [{zone: Hall, day: "2027-05-03"}]}
+  - request: what does a thermostat cost?
+"""
+
+
+def test_a_server_keeps_its_name_all_its_tools_and_what_it_does_not_serve(tmp_path: Path) -> None:
+    source = tmp_path / "servers" / "climateCtl.yaml"
+    source.parent.mkdir()
+    source.write_text(SERVER, encoding="utf-8")
+    corpus, _ = _import("servers", source.parent, tmp_path / "out")
+    assert {n: [t.name for t in tools] for n, tools in corpus.catalog.items()} == {
+        "climateCtl": ["list_zones", "set_heat"]
+    }
+    (step,) = _calls(corpus, "warm up the hall on 3 May 2027")
+    assert step.arguments == {"zone": "hall", "day": "2027-05-03"}
+    assert step.accept == ({"zone": "Hall", "day": "2027-05-03"},)
+    (none,) = [t for t in corpus.trajectories if not t.steps]
+    assert none.kind == "none/climateCtl"
+    assert len({t.split for t in corpus.trajectories}) == 1  # whole servers are held out
+    source.write_text(SERVER.replace("tool: set_heat", "tool: heat"), encoding="utf-8")
+    with pytest.raises(DataError, match="'heat', which is no tool"):
+        _import("servers", source, tmp_path / "out")
+
+
+def test_a_limit_draws_the_same_rows_from_all_over_the_source(tmp_path: Path) -> None:
+    rows = [
+        {"query": f"Weather in town{n}?", "tools": [WEATHER], "answers": []} for n in range(200)
+    ]
+    source = _lines(tmp_path / "xlam.json", rows)
+    first, _ = _import("xlam", source, tmp_path / "one", limit=20)
+    again, _ = _import("xlam", source, tmp_path / "two", limit=20)
+    drawn = {t.request for t in first.trajectories}
+    assert drawn == {t.request for t in again.trajectories}
+    assert len(drawn) == 20
+    assert not drawn <= {f"Weather in town{n}?" for n in range(100)}
+
+
 def test_of_what_was_not_executed_only_the_first_call_is_learned(
     workspace: Path, recipe: Recipe, corpus: Corpus, codec: Any
 ) -> None:
     plan = AdapterPlan(name="route", subtask="route")
     unseen = tuple(t.model_copy(update={"verified": False}) for t in corpus.trajectories)
-    doubtful = Corpus(catalog=corpus.catalog, trajectories=unseen, sha256="")
+    doubtful = Corpus(worlds=(World(catalog=corpus.catalog, trajectories=unseen),), sha256="")
     examples = ExampleMaker(recipe, plan, doubtful, codec).make("train")
     assert {e.stop for e in examples} == {"none"}
     assert all(e.id.endswith(("/0", "/none")) for e in examples)
@@ -231,5 +282,5 @@ def test_another_file_is_refused_by_its_name(tmp_path: Path, form: str) -> None:
     with pytest.raises(DataError) as raised:
         import_folder(form, source, tmp_path / "out")
     assert str(tmp_path) in str(raised.value)
-    with pytest.raises(DataError, match="there are xlam, bfcl"):
+    with pytest.raises(DataError, match="there are servers, xlam, bfcl"):
         import_folder("nix", source, tmp_path / "out")

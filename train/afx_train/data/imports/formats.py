@@ -2,19 +2,21 @@
 
 import json
 from collections.abc import Callable, Iterator
-from itertools import islice
 from pathlib import Path
+from random import Random
 
 from afx_train.data.check import DataReport, check
 from afx_train.data.imports.functions import bfcl, seal_tools, toolace, xlam
 from afx_train.data.imports.intents import clinc150, hwu64, snips
 from afx_train.data.imports.rows import Row, imported
+from afx_train.data.imports.servers import servers
 from afx_train.errors import DataError
 from afx_train.trajectory import write_trajectories
 
 Converter = Callable[[Path, Path | None], Iterator[Row]]
 
 FORMATS: dict[str, Converter] = {
+    "servers": servers,
     "xlam": xlam,
     "bfcl": bfcl,
     "seal-tools": seal_tools,
@@ -30,7 +32,8 @@ def import_folder(
 ) -> DataReport:
     """Convert a source and write tools, trajectories and report.json into `out`.
 
-    answers: BFCL's file of accepted answers. limit: rows to read, 0 for all.
+    answers: BFCL's file of accepted answers. limit: at most so many rows, drawn at random (always
+    the same ones); 0 for all.
 
     Raises:
         DataError: an unknown format, or the source is not in it; says where.
@@ -38,8 +41,9 @@ def import_folder(
     if form not in FORMATS:
         raise DataError(f"no format {form!r}; there are {', '.join(FORMATS)}")
     try:
-        rows = FORMATS[form](source, answers)
-        found = imported(form.replace("-", "_"), islice(rows, limit or None))
+        rows = list(FORMATS[form](source, answers))
+        drawn = Random(form).sample(rows, min(limit or len(rows), len(rows)))
+        found = imported(form.replace("-", "_"), drawn)
     except (KeyError, TypeError, AttributeError) as error:
         raise DataError(f"is not in format {form!r}: {error!r}", where=str(source)) from error
     if not found.trajectories:

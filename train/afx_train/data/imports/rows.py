@@ -4,7 +4,7 @@ import hashlib
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from jsonschema import Draft202012Validator
@@ -50,7 +50,9 @@ class Call:
 class Row:
     """One request. tools: all that stand beside it. calls: none where no tool serves it.
 
-    split: the source's own, None to split by the request's words.
+    none: why no tool serves it, or the tool set that comes nearest.
+    split: the source's own, None to split by the request's words. vouched: a person wrote the
+    arguments, which may follow from the request without standing in it (a date in other words).
     """
 
     request: str
@@ -58,6 +60,7 @@ class Row:
     tools: tuple[Tool, ...] = ()
     none: str = "unserved"
     split: Split | None = None
+    vouched: bool = False
 
 
 @dataclass(slots=True, kw_only=True)
@@ -103,7 +106,7 @@ def _sound(rows: Iterable[Row], dropped: Counter[str]) -> Iterable[Row]:
             fixed = _fitting(call)
             if fixed is None:
                 reason = reason or "arguments break the schema"
-            elif not all(founded(text, row.request) for text in texts_of(fixed.arguments)):
+            elif not (row.vouched or _founded(fixed, row.request)):
                 reason = reason or "value stands nowhere in the request"
             else:
                 calls.append(fixed)
@@ -111,13 +114,11 @@ def _sound(rows: Iterable[Row], dropped: Counter[str]) -> Iterable[Row]:
             dropped[reason] += 1
             continue
         seen.add(words)
-        yield Row(
-            request=row.request,
-            calls=tuple(calls),
-            tools=row.tools,
-            none=row.none,
-            split=row.split,
-        )
+        yield replace(row, calls=tuple(calls))
+
+
+def _founded(call: Call, request: str) -> bool:
+    return all(founded(text, request) for text in texts_of(call.arguments))
 
 
 def _fitting(call: Call) -> Call | None:
@@ -170,7 +171,7 @@ def _placed(source: str, rows: Sequence[Row]) -> dict[tuple[str, str], Tool]:
         for tool in _tools_of(row):
             key = (tool.name, _identity(tool))
             if key not in home:
-                stem = slug(tool.field) if tool.field else source
+                stem = _stem(tool.field) if tool.field else source
                 name = near if near.startswith(stem) else ""
                 if not _has_room(name, tool, sizes, placed):
                     name = _open_set(stem, tool, sizes, placed, opened)
@@ -204,6 +205,10 @@ def _open_set(
         return newest
     opened[stem] += 1
     return _numbered(stem, opened[stem])
+
+
+def _stem(field: str) -> str:
+    return field if re.fullmatch(r"[A-Za-z0-9_-]+", field) else slug(field)
 
 
 def _numbered(stem: str, number: int) -> str:
