@@ -9,7 +9,7 @@ from random import Random
 
 import pytest
 
-from afx_train.batching import Batch, Shown, by_tokens, collate, show
+from afx_train.batching import Batch, Shown, balanced, by_tokens, collate, show
 from afx_train.codec import Codec
 from afx_train.corpus import Corpus, World, load_corpus
 from afx_train.errors import DataError
@@ -102,6 +102,18 @@ def test_an_epoch_is_the_same_for_the_same_seed_and_rests_easy_examples(
     easy = {e.key for e in task.train}
     rested = sum(len(b.keys) for b in task.batches(1, easy))
     assert 0 < rested < 0.6 * sum(len(b.keys) for b in task.batches(1))
+
+
+def test_a_label_of_later_steps_is_balanced_apart_from_that_of_first_ones(
+    tasks: dict[str, Task],
+) -> None:
+    first = next(e for e in tasks["route"].train if e.label == "clock" and e.stop == "none")
+    later = next(e for e in tasks["route"].train if e.label == "clock" and e.stop == "finish")
+    other = next(e for e in tasks["route"].train if e.label == "files")
+    many = [replace(first, id=f"first{n}") for n in range(30)]
+    few = [replace(later, id=f"later{n}") for n in range(3)] + [other] * 3
+    kept = Counter(e.stop for e in balanced([*many, *few], cap=2.0, rng=Random(1)))
+    assert kept == {"none": 6 + 3, "finish": 3}
 
 
 def test_examples_without_context_meet_every_rendering_of_the_catalog(
