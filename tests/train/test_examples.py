@@ -145,6 +145,7 @@ def test_many_tool_sets_are_offered_in_parts_and_worlds_apart(
     items = [
         t.model_copy(
             update={
+                "split": "dev" if name > "files6" else t.split,
                 "id": f"{t.id}-{name}",
                 "steps": tuple(s.model_copy(update={"tool_set": name}) for s in t.steps[:1]),
                 "verified": False,
@@ -161,13 +162,16 @@ def test_many_tool_sets_are_offered_in_parts_and_worlds_apart(
     wide = recipe.model_copy(update={"examples": shares})
     both = replace(corpus, worlds=(*corpus.worlds, many))
     task = make_task(wide, recipe.adapters[0], both, codec)
+    unseen = {f"files{n}" for n in range(7, 10)}
     (home,) = {e.group for e in task.train if e.label == "clock"}
     (away,) = {e.group for e in task.train if e.label in sets}
     assert home != away
     assert all(1 <= len(v.names) <= 4 for v in task.variants[away])
     assert Counter(n for v in task.variants[away] for n in v.names) == dict.fromkeys(sets, 3)
     assert {n for v in task.variants[home] for n in v.names} == {"files", "clock"}
-    named = {v.static: v.names for v in task.variants[away]}
+    assert {n for v in task.variants[away] if v.held_out for n in v.names} == unseen
+    named = {v.static: v.names for v in task.variants[away] if not v.held_out}
+    assert not unseen & {n for names in named.values() for n in names}
     kept = removed = 0
     for batch in task.batches(0):
         for key, target in zip(batch.keys, _targets(batch), strict=True):

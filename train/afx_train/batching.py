@@ -159,6 +159,7 @@ def show(
     rng: Random,
 ) -> Shown:
     """Give an example a variant: the whole catalog, another with its gold name, or one without."""
+    variants = [v for v in variants if not v.held_out]
     without = [v for v in variants if example.label not in v.names]
     if example.may_lose_gold and without and rng.random() < shares.gold_removed:
         lost = replace(example, id=f"{example.id}/lost", label=NONE, target=none_target)

@@ -4,7 +4,7 @@ An adapter that has seen one catalog only learns positions instead of names. Eac
 one prefix, computed once, so there are few of them.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from random import Random
 from typing import TypeVar
@@ -20,7 +20,8 @@ _Item = TypeVar("_Item")
 class Variant:
     """One rendering: the prefix that rows share, and the names that stand in it.
 
-    whole: it is the catalog as the device shows it.
+    whole: it is the catalog as the device shows it. held_out: of names that training never asks
+    for; beside others it would learn that they are never right.
     lead: what each row computes under the adapter instead of a shared prefix (whole-prompt LoRA).
     aliases: what a name is called in this rendering, where it is not called by itself.
     masked: names or descriptions are missing, so that only requests without history fit.
@@ -29,6 +30,7 @@ class Variant:
     static: Tokens
     names: tuple[str, ...]
     whole: bool = False
+    held_out: bool = False
     lead: Tokens = ()
     aliases: Mapping[str, Tokens] = field(default_factory=dict[str, Tokens])
     masked: bool = False
@@ -38,13 +40,21 @@ class Variant:
         return replace(self, static=(), lead=self.static)
 
 
-def route_variants(
-    catalog: Catalog, codec: Codec, chat: ChatFormat, *, count: int, most: int, seed: str
+def route_variants(  # noqa: PLR0913 - what is rendered, with what, how often
+    catalog: Catalog,
+    codec: Codec,
+    chat: ChatFormat,
+    *,
+    taught: Container[str],
+    count: int,
+    most: int,
+    seed: str,
 ) -> tuple[Variant, ...]:
     """Render the tool sets; the tools within a set are shuffled as well.
 
     More than `most` tool sets are no catalog that a device shows: they are dealt out `count` times
-    in parts of 2 to `most` sets, so each stands in `count` renderings beside other ones.
+    in parts of 2 to `most` sets, so each stands in `count` renderings beside other ones. taught:
+    the sets that training asks for; the others are dealt out apart from them.
     """
 
     def render(names: Sequence[str], rng: Random | None) -> str:
@@ -54,13 +64,16 @@ def route_variants(
     if len(catalog) <= most:
         return _variants(tuple(catalog), render, codec, count=count, seed=seed)
     made: list[Variant] = []
-    for number in range(count):
-        rng = Random(f"{seed}/parts/{number}")
-        left = _shuffled(tuple(catalog), rng)
-        while left:
-            size = rng.randint(2, most)
-            part, left = tuple(left[:size]), left[size:]
-            made.append(Variant(static=codec.encode([render(part, rng)]), names=part))
+    for held_out in (False, True):
+        dealt = tuple(name for name in catalog if (name not in taught) == held_out)
+        for number in range(count):
+            rng = Random(f"{seed}/parts/{number}")
+            left = _shuffled(dealt, rng)
+            while left:
+                size = rng.randint(2, most)
+                part, left = tuple(left[:size]), left[size:]
+                static = codec.encode([render(part, rng)])
+                made.append(Variant(static=static, names=part, held_out=held_out))
     return tuple(made)
 
 

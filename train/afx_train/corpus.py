@@ -30,6 +30,12 @@ class World:
     catalog: dict[str, tuple[ToolSpec, ...]]
     trajectories: tuple[Trajectory, ...]
 
+    @property
+    def taught(self) -> frozenset[str]:
+        """The tool sets that training asks for; whole ones may be kept for evaluation."""
+        asked = (item for item in self.trajectories if item.split == "train")
+        return frozenset(step.tool_set for item in asked for step in item.steps)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Corpus:

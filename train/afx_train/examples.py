@@ -114,7 +114,13 @@ class ExampleMaker:
             most = self._shares.sets_offered
             made = {
                 _router(number): route_variants(
-                    world.catalog, codec, chat, count=count, most=most, seed=seed
+                    world.catalog,
+                    codec,
+                    chat,
+                    taught=world.taught,
+                    count=count,
+                    most=most,
+                    seed=seed,
                 )
                 for number, world in enumerate(self._corpus.worlds)
             }
