@@ -63,12 +63,14 @@ class Choosing:
     """Score the candidates as continuations of the segments, each ended by the end token.
 
     doubted: where this candidate is the best one, the likeliest other stands first among the
-    alternatives, at the price of searching on.
+    alternatives, at the price of searching on. every: the probability of each candidate is told,
+    at the price of a pass for each branch of their names.
     """
 
     segments: Sequence[Segment]
     candidates: Sequence[str]
     doubted: str | None = None
+    every: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,7 +15,7 @@ from pathlib import Path
 from agentflux.contracts.tools import ToolSpec, load_tool_folder
 from agentflux.orchestration.retrieval import Retriever
 
-COUNTS = (4, 8, 16, 24, 32, 48)
+COUNTS = (1, 2, 4, 8, 16, 24, 32, 48)
 
 
 def main(tools: Path, cases: Path) -> None:

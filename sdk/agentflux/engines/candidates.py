@@ -3,7 +3,8 @@
 The candidates' token sequences form a tree. A candidate's probability is the product, over its
 branching nodes, of the softmax restricted to that node's children. Best-first search: a node's
 probability bounds all candidates below it, so the first complete candidate that leaves the queue
-is the best one. Runs of nodes with one child cost no pass of their own.
+is the best one. Runs of nodes with one child cost no pass of their own. Where every probability is
+asked for, the search goes on until nothing is left.
 """
 
 import heapq
@@ -59,19 +60,30 @@ class Best:
 
 
 def best_candidate(
-    tree: Tree, logits_at: Callable[[Path], Logits], *, doubted: int | None = None
+    tree: Tree,
+    logits_at: Callable[[Path], Logits],
+    *,
+    doubted: int | None = None,
+    every: bool = False,
 ) -> Best:
     """Find the most probable candidate.
 
     logits_at(path): the logits after the prompt and `path`. doubted: where this candidate wins, the
-    search goes on to the next best one.
+    search goes on to the next best one. every: all are computed, and all others are alternatives.
     """
     order = itertools.count()
     queue: list[tuple[float, int, Path]] = [(-1.0, next(order), tree.descend(()))]
     held: tuple[int, float] | None = None
+    done: list[tuple[float, int, Path]] = []
     while True:
+        if not queue:
+            (negative, _, path), *rest = done
+            return _summed_up(tree, tree.leaf(path) or 0, -negative, rest, most=len(rest))
         negative, _, path = heapq.heappop(queue)
         index = tree.leaf(path)
+        if index is not None and every:
+            done.append((negative, next(order), path))
+            continue
         if index is not None and index == doubted and queue:
             held, doubted = (index, -negative), None
             continue
@@ -86,7 +98,12 @@ def best_candidate(
 
 
 def _summed_up(
-    tree: Tree, index: int, probability: float, queue: list[tuple[float, int, Path]]
+    tree: Tree,
+    index: int,
+    probability: float,
+    queue: list[tuple[float, int, Path]],
+    *,
+    most: int = MAX_ALTERNATIVES,
 ) -> Best:
     """Tell the winner's lead and how the rest is spread over what the search left open."""
     rest = sorted(((-negative, path) for negative, _, path in queue), reverse=True)
@@ -97,7 +114,7 @@ def _summed_up(
         probability=probability,
         margin=probability - (rest[0][0] if rest else 0.0),
         entropy=-sum(share * math.log(share) for share in shares if share > 0),
-        alternatives=tuple(known[:MAX_ALTERNATIVES]),
+        alternatives=tuple(known[:most]),
     )
 
 

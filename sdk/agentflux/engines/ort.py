@@ -146,7 +146,7 @@ class OrtEngine:
                 return line.stream.logits()
 
             with self._dropped_on_fault(lambda: line):
-                found = best_candidate(tree, logits_at, doubted=doubted)
+                found = best_candidate(tree, logits_at, doubted=doubted, every=request.every)
             return Scores(
                 best=request.candidates[found.index],
                 probability=found.probability,

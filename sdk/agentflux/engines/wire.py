@@ -37,7 +37,10 @@ def generation_in(body: Message) -> Generation:
 def choosing_in(body: Message) -> Choosing:
     """Read a request to score."""
     return Choosing(
-        segments=_segments(body), candidates=tuple(body["candidates"]), doubted=body["doubted"]
+        segments=_segments(body),
+        candidates=tuple(body["candidates"]),
+        doubted=body["doubted"],
+        every=body["every"],
     )
 
 

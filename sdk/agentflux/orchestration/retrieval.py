@@ -39,10 +39,14 @@ class Retriever:
 
         In one order the same tools make the same prompt, so its KV cache can be used again.
         """
-        query = set(words(text))
-        scores = [self._score(index, query) for index in range(len(self._tools))]
+        scores = self.scores(text)
         ranked = sorted(range(len(scores)), key=lambda index: (-scores[index], index))
         return tuple(self._tools[index] for index in sorted(ranked[:limit]))
+
+    def scores(self, text: str) -> list[float]:
+        """Return how well each tool fits the text; 0 where they share no word."""
+        query = set(words(text))
+        return [self._score(index, query) for index in range(len(self._tools))]
 
     def _score(self, index: int, query: set[str]) -> float:
         counts, length = self._counts[index], self._lengths[index]

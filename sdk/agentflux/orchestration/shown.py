@@ -57,6 +57,19 @@ class ShownTools:
         )
         return self._part(found)
 
+    def set_matches(self, sets: Catalog, situation: Situation) -> dict[str, float]:
+        """Return how well the words fit the best tool of each set."""
+        tools = [tool for found in sets.values() for tool in found]
+        best = dict.fromkeys(sets, 0.0)
+        for tool, score in zip(tools, Retriever(tools).scores(_asked(situation)), strict=True):
+            best[tool.tool_set] = max(best[tool.tool_set], score)
+        return best
+
+    def tool_matches(self, tools: Sequence[ToolSpec], situation: Situation) -> dict[str, float]:
+        """Return how well the words fit each tool of a set."""
+        scores = Retriever(tools).scores(_asked(situation))
+        return {tool.name: score for tool, score in zip(tools, scores, strict=True)}
+
     @cached_property
     def all_sets_fit(self) -> bool:
         """Whether the route stage shows every set."""

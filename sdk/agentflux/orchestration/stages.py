@@ -5,7 +5,7 @@ adapter of that subtask, the output constrained to what is valid.
 """
 
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -18,6 +18,7 @@ from agentflux.contracts.prompts import Situation, StagePrompt
 from agentflux.contracts.tools import Catalog, ToolCall, ToolSpec
 from agentflux.errors import SchemaNotSupported
 from agentflux.orchestration.events import Event, StageFinished, StageStarted
+from agentflux.orchestration.hints import with_words
 from agentflux.orchestration.missing import missing_parameter, question
 from agentflux.orchestration.shown import ShownTools
 from agentflux.ports import (
@@ -69,6 +70,7 @@ class Stages:
             manifest.chat, catalog, context_tokens=manifest.runtime.context_tokens
         )
         self._trained = {(t.tool_set, t.name, t.sha256): t.copied for t in manifest.catalog}
+        self._known = {(tool.tool_set, tool.name) for tool in manifest.catalog}
 
     def with_catalog(self, catalog: Catalog) -> "Stages":
         """Return these stages over other tools."""
@@ -162,7 +164,10 @@ class Stages:
         prompt = prompts.route_prompt(self._manifest.chat, sets, situation)
         candidates = _candidates(sets, stop)
         adapter = self._manifest.adapter_for("route")
-        records.append(self._choose("route", adapter, prompt, candidates, emit, cancel))
+        matches = dict[str, float]()
+        if not situation.steps and not all(map(self._knows, sets.values())):
+            matches = self._shown.set_matches(sets, situation)
+        records.append(self._choose("route", adapter, prompt, candidates, matches, emit, cancel))
         return _accepted(records[-1], adapter, stop)
 
     def _select(
@@ -180,19 +185,28 @@ class Stages:
             return candidates[0]
         prompt = prompts.select_prompt(self._manifest.chat, tool_set, tools, situation)
         adapter = self._manifest.adapter_for("select", tool_set)
-        records.append(self._choose("select", adapter, prompt, candidates, emit, cancel))
+        matches = dict[str, float]()
+        own = adapter is not None and adapter.tool_set == tool_set
+        if not (situation.steps or own or self._knows(tools)):
+            matches = self._shown.tool_matches(tools, situation)
+        records.append(self._choose("select", adapter, prompt, candidates, matches, emit, cancel))
         return _accepted(records[-1], adapter, stop)
 
     def _copied(self, tool: ToolSpec) -> tuple[str, ...]:
         """Parameters that training only ever copied, if the tool is still the one it saw."""
         return self._trained.get((tool.tool_set, tool.name, tool.sha256), ())
 
-    def _choose(
+    def _knows(self, tools: Iterable[ToolSpec]) -> bool:
+        """Whether adapters were trained for all of them, as they are or as they were then."""
+        return all((tool.tool_set, tool.name) in self._known for tool in tools)
+
+    def _choose(  # noqa: PLR0913 - what one stage is about
         self,
         stage: str,
         adapter: AdapterEntry | None,
         prompt: StagePrompt,
         candidates: Sequence[str],
+        matches: Mapping[str, float],
         emit: Emit,
         cancel: CancelToken | None,
     ) -> StageRecord:
@@ -203,8 +217,13 @@ class Stages:
             segments=segments(prompt, adapter),
             candidates=candidates,
             doubted=prompts.NONE if min_none else None,
+            every=bool(matches),
         )
-        scores = _without_weak_none(self._engine.choose(request, cancel=cancel), min_none)
+        scores = self._engine.choose(request, cancel=cancel)
+        if matches:
+            scores = with_words(scores, matches)
+        else:
+            scores = _without_weak_none(scores, min_none)
         record = StageRecord(
             stage=stage,
             adapter=name,

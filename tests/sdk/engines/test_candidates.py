@@ -58,6 +58,20 @@ def test_a_doubted_winner_comes_with_its_exact_runner_up(seed: int) -> None:
     assert math.isclose(probability, wanted[index], rel_tol=1e-4)
 
 
+@pytest.mark.parametrize("seed", range(10))
+def test_every_probability_is_told_where_it_is_asked_for(seed: int) -> None:
+    rng = random.Random(seed)
+    pool = [*itertools.product(range(1, 5), repeat=2), (1,), (2, 3, 1)]
+    sequences = [(*s, END) for s in rng.sample(pool, 12)]
+    wanted = exact(sequences, Model(seed))
+    found = best_candidate(Tree(sequences), Model(seed), every=True)
+    order = sorted(range(12), key=wanted.__getitem__, reverse=True)
+    assert [found.index, *(index for index, _ in found.alternatives)] == order
+    told = [found.probability, *(p for _, p in found.alternatives)]
+    assert told == pytest.approx([wanted[i] for i in order], rel=1e-4)
+    assert found.margin == pytest.approx(told[0] - told[1])
+
+
 @pytest.mark.parametrize("seed", range(40))
 def test_the_winner_and_its_probability_are_exact(seed: int) -> None:
     rng = random.Random(seed)

@@ -87,6 +87,44 @@ def test_a_none_that_is_not_probable_enough_gives_way_to_the_likeliest_name(
         assert record.margin == pytest.approx(0.2)
 
 
+READ_OR_LIST = Scores(
+    best="list", probability=0.6, margin=0.2, usage=Usage(), alternatives=(("read", 0.4),)
+)
+
+
+def test_where_no_adapter_knows_the_tools_the_words_of_the_request_count() -> None:
+    situation = Situation(request="please read it")
+    script = ["files", READ_OR_LIST, '{"path":"a"}']
+    for bundle in (manifest(), manifest([adapter("s", "select")])):
+        decision, (route, select, _) = decide(script, bundle, situation)
+        assert (route.every, select.every) == (True, True)
+        assert decision.call is not None
+        assert decision.call.tool == "read"
+        record = decision.stages[1]
+        assert record.probability is not None
+        assert record.probability + sum(p for _, p in record.alternatives) == pytest.approx(1)
+        assert record.margin == pytest.approx(record.probability - record.alternatives[0][1])
+
+
+def test_trained_tools_and_later_steps_are_the_models_to_choose() -> None:
+    situation = Situation(request="please read it")
+    script = ["files", READ_OR_LIST, '{"path":"a"}']
+    own = manifest([adapter("s", "select", "files")])
+    seen = [CatalogTool(tool_set=t.tool_set, name=t.name, sha256=t.sha256) for t in FILES]
+    known = manifest([adapter("s", "select")]).model_copy(update={"catalog": tuple(seen)})
+    for bundle in (own, known):
+        decision, (_, select, _) = decide(script, bundle, situation)
+        assert not select.every
+        assert decision.call is not None
+        assert decision.call.tool == "list"
+    past = Step(call=ToolCall(tool_set="files", tool="roots"), observation="/srv")
+    later = Situation(request="please read it", steps=(past,))
+    decision, (route, select, _) = decide(script, manifest(), later)
+    assert (route.every, select.every) == (False, False)
+    assert decision.call is not None
+    assert decision.call.tool == "list"
+
+
 def test_a_threshold_holds_for_the_adapter_that_it_was_found_for_and_for_no_other() -> None:
     bundle = manifest(
         [

@@ -1,0 +1,154 @@
+"""How much the words of a request should say where no adapter knows the tools.
+
+    python tests/bench/hints.py BUNDLE [--data samples/general/data] [--requests 300] [--out FILE]
+
+Requests of the servers that the general adapters were not trained on (the dev split of `data`),
+each set offered beside three others of them, are routed and, within the right set, selected by the
+bundle. Printed: the share decided right by the model alone, by the words alone, and by both with
+the numbers of `agentflux.orchestration.hints` and with those that would be best here.
+"""
+
+import argparse
+import itertools
+import json
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from bench.runs import save_result
+
+from afx_train.trajectory import Trajectory, read_trajectories
+from agentflux.contracts import prompts
+from agentflux.contracts.bundle import AdapterEntry, Manifest, read_manifest
+from agentflux.contracts.prompts import NONE, Situation, StagePrompt
+from agentflux.contracts.tools import Catalog, ToolSpec, load_tool_folder
+from agentflux.engines.ort import OrtEngine
+from agentflux.orchestration import hints
+from agentflux.orchestration.shown import ShownTools
+from agentflux.orchestration.stages import segments
+from agentflux.ports import Choosing, Scores
+
+OFFERED = 4
+MODEL = (0.0, 0.15, 0.25, 0.35, 0.5, 0.7, 1.0)
+WORDS = (0.0, 0.2, 0.3, 0.5, 0.8, 1.2, 2.0)
+UNSAID = (1.0, 2.0, 3.0, 4.0, 5.0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Choice:
+    """One choice: what the model says of every name, what the words say, and the right name."""
+
+    scores: Scores
+    matches: Mapping[str, float]
+    right: str
+
+
+def main() -> None:
+    """Ask the bundle, then weigh."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("bundle", type=Path)
+    parser.add_argument("--data", type=Path, default=Path("samples/general/data"))
+    parser.add_argument("--requests", type=int, default=300)
+    parser.add_argument("--threads", type=int, default=0)
+    parser.add_argument("--out", type=Path)
+    options = parser.parse_args()
+    manifest = read_manifest(options.bundle)
+    engine = OrtEngine(options.bundle, manifest, threads=options.threads or None)
+    asked = _requests(options.data, options.requests)
+    try:
+        made = {
+            "route": [_route(engine, manifest, *a) for a in asked],
+            "select": [_select(engine, manifest, *a) for a in asked],
+        }
+    finally:
+        engine.close()
+    result: dict[str, Any] = {"requests": len(asked), "offered": OFFERED}
+    for stage, choices in made.items():
+        result[stage] = {
+            "model": _share(choices, 1.0, 0.0, 0.0),
+            "words": _share(choices, 0.0, 1.0, hints.NONE),
+            "both": _share(choices, hints.MODEL, hints.WORDS, hints.NONE),
+            "best": _best(lambda *n, c=choices: _share(c, *n)),
+        }
+    result["best_of_both_stages"] = _best(
+        lambda *n: round(sum(_share(choices, *n) for choices in made.values()) / len(made), 4)
+    )
+    print(json.dumps(result, indent=2))
+    if options.out:
+        save_result(options.out, {"bundle": manifest.name} | result)
+
+
+def _requests(data: Path, count: int) -> list[tuple[Trajectory, str, Catalog]]:
+    """Draw dev requests, the served ones and as large a share of the others as there is."""
+    catalog = load_tool_folder(data / "tools")
+    items = read_trajectories(data / "dev.jsonl")
+    held_out = sorted({step.tool_set for item in items for step in item.steps})
+    rng = Random(1)
+    drawn: list[tuple[Trajectory, str, Catalog]] = []
+    for item in rng.sample(items, min(count, len(items))):
+        own = item.steps[0].tool_set if item.steps else item.kind.removeprefix("none/")
+        names = [own, *rng.sample([n for n in held_out if n != own], OFFERED - 1)]
+        rng.shuffle(names)
+        drawn.append((item, own, {name: catalog[name] for name in names}))
+    return drawn
+
+
+def _route(
+    engine: OrtEngine, manifest: Manifest, item: Trajectory, _: str, sets: Catalog
+) -> Choice:
+    situation = Situation(request=item.request)
+    prompt = prompts.route_prompt(manifest.chat, sets, situation)
+    return Choice(
+        scores=_scores(engine, manifest.adapter_for("route"), prompt, list(sets)),
+        matches=_shown(manifest, sets).set_matches(sets, situation),
+        right=item.steps[0].tool_set if item.steps else NONE,
+    )
+
+
+def _select(
+    engine: OrtEngine, manifest: Manifest, item: Trajectory, own: str, sets: Catalog
+) -> Choice:
+    situation, tools = Situation(request=item.request), sets[own]
+    prompt = prompts.select_prompt(manifest.chat, own, tools, situation)
+    names = [tool.name for tool in tools]
+    return Choice(
+        scores=_scores(engine, manifest.adapter_for("select", own), prompt, names),
+        matches=_shown(manifest, sets).tool_matches(tools, situation),
+        right=item.steps[0].tool if item.steps else NONE,
+    )
+
+
+def _scores(
+    engine: OrtEngine, adapter: AdapterEntry | None, prompt: StagePrompt, names: Sequence[str]
+) -> Scores:
+    asked = Choosing(segments=segments(prompt, adapter), candidates=(*names, NONE), every=True)
+    return engine.choose(asked)
+
+
+def _shown(manifest: Manifest, sets: Mapping[str, Sequence[ToolSpec]]) -> ShownTools:
+    return ShownTools(manifest.chat, sets, context_tokens=manifest.runtime.context_tokens)
+
+
+def _share(choices: Sequence[Choice], model: float, words: float, none: float) -> float:
+    right = 0
+    for choice in choices:
+        chosen = hints.with_words(
+            choice.scores, choice.matches, model=model, words=words, none=none
+        )
+        right += chosen.best == choice.right
+    return round(right / len(choices), 4)
+
+
+def _best(share: Callable[..., float]) -> dict[str, float]:
+    """The three numbers of the grid that decide most choices right."""
+    grid = itertools.product(MODEL, WORDS, UNSAID)
+    found = max(grid, key=lambda numbers: share(*numbers))
+    return dict(zip(("model", "words", "none"), found, strict=True)) | {"right": share(*found)}
+
+
+if __name__ == "__main__":
+    main()
