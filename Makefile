@@ -8,7 +8,7 @@ BENCH_RECIPE ?= $(DESK)/recipe.toml
 GENERAL_RECIPE ?= samples/general/recipe.toml
 
 .PHONY: help setup demo bundle test bench test-optimum fuzz fuzz-service check lint types train tutorial
-.PHONY: kills bench-train train-general evidence evidence-quick load pictures profiles clean soak long calls catalogs bench-adapters second-model bench-llamacpp
+.PHONY: kills bench-train bench-hints train-general evidence evidence-quick load pictures profiles clean soak long calls catalogs bench-adapters second-model bench-llamacpp
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -89,6 +89,9 @@ bench-train: $(READY)  ## Prefix-cached against plain training: speed, gradients
 	  --out $(RESULTS)/train-select-filesystem.json
 	@$(BIN)/python tests/bench/train_prefix.py $(GENERAL_RECIPE) --only route --peak-examples 120 \
 	  --out $(RESULTS)/train-route.json
+
+bench-hints: $(READY)  ## Model, words, both: on servers kept out of training (after `make train-general`'s data)
+	@$(BIN)/python tests/bench/hints.py "$$($(BIN)/python $(DESK)/bundle.py)" --out $(RESULTS)/hints.json
 
 evidence: $(READY)  ## Base, joint, matched, decoupled on one tool set, exported and asked (long)
 	@$(BIN)/python tests/bench/evidence.py --save $(RESULTS)/evidence.json

@@ -35,7 +35,7 @@ from agentflux.ports import Choosing, Scores
 OFFERED = 4
 MODEL = (0.0, 0.15, 0.25, 0.35, 0.5, 0.7, 1.0)
 WORDS = (0.0, 0.2, 0.3, 0.5, 0.8, 1.2, 2.0)
-UNSAID = (1.0, 2.0, 3.0, 4.0, 5.0)
+UNSAID = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

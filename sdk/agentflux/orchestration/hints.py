@@ -17,8 +17,8 @@ from dataclasses import replace
 from agentflux.ports import Scores
 
 MODEL = 0.5
-WORDS = 0.8
-NONE = 3.0
+WORDS = 1.0
+NONE = 1.0
 _FLOOR = 1e-9
 
 
