@@ -35,7 +35,6 @@ from agentflux.ports import Choosing, Scores
 OFFERED = 4
 MODEL = (0.0, 0.15, 0.25, 0.35, 0.5, 0.7, 1.0)
 WORDS = (0.0, 0.2, 0.3, 0.5, 0.8, 1.2, 2.0)
-UNSAID = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,9 +68,9 @@ def main() -> None:
     result: dict[str, Any] = {"requests": len(asked), "offered": OFFERED}
     for stage, choices in made.items():
         result[stage] = {
-            "model": _share(choices, 1.0, 0.0, 0.0),
-            "words": _share(choices, 0.0, 1.0, hints.NONE),
-            "both": _share(choices, hints.MODEL, hints.WORDS, hints.NONE),
+            "model": _share(choices, 1.0, 0.0),
+            "words": _share(choices, 0.0, 1.0),
+            "both": _share(choices, hints.MODEL, hints.WORDS),
             "best": _best(lambda *n, c=choices: _share(c, *n)),
         }
     result["best_of_both_stages"] = _best(
@@ -133,21 +132,19 @@ def _shown(manifest: Manifest, sets: Mapping[str, Sequence[ToolSpec]]) -> ShownT
     return ShownTools(manifest.chat, sets, context_tokens=manifest.runtime.context_tokens)
 
 
-def _share(choices: Sequence[Choice], model: float, words: float, none: float) -> float:
+def _share(choices: Sequence[Choice], model: float, words: float) -> float:
     right = 0
     for choice in choices:
-        chosen = hints.with_words(
-            choice.scores, choice.matches, model=model, words=words, none=none
-        )
+        chosen = hints.with_words(choice.scores, choice.matches, model=model, words=words)
         right += chosen.best == choice.right
     return round(right / len(choices), 4)
 
 
 def _best(share: Callable[..., float]) -> dict[str, float]:
-    """The three numbers of the grid that decide most choices right."""
-    grid = itertools.product(MODEL, WORDS, UNSAID)
+    """The two numbers of the grid that decide most choices right."""
+    grid = itertools.product(MODEL, WORDS)
     found = max(grid, key=lambda numbers: share(*numbers))
-    return dict(zip(("model", "words", "none"), found, strict=True)) | {"right": share(*found)}
+    return dict(zip(("model", "words"), found, strict=True)) | {"right": share(*found)}
 
 
 if __name__ == "__main__":

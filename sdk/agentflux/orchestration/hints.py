@@ -6,8 +6,8 @@ request and a description often share words. So both have a say there, as a prod
 
     P(name) ∝ P_model(name) ^ MODEL · exp(WORDS · c)
 
-`none` has no words; it counts as a name of score NONE. The three numbers were found on servers of
-`samples/general` that no adapter was trained on, by `tests/bench/hints.py`.
+`none` has no words and so the score 0. The two numbers were found on servers of `samples/general`
+that no adapter was trained on, by `tests/bench/hints.py`.
 """
 
 import math
@@ -16,9 +16,8 @@ from dataclasses import replace
 
 from agentflux.ports import Scores
 
-MODEL = 0.5
-WORDS = 1.0
-NONE = 1.0
+MODEL = 0.7
+WORDS = 2.0
 _FLOOR = 1e-9
 
 
@@ -28,7 +27,6 @@ def with_words(
     *,
     model: float = MODEL,
     words: float = WORDS,
-    none: float = NONE,
 ) -> Scores:
     """Choose again, the words of the names taken into account.
 
@@ -39,7 +37,7 @@ def with_words(
         return scores
     told = [(scores.best, scores.probability), *scores.alternatives]
     merits = {
-        name: model * math.log(max(p, _FLOOR)) + words * matches.get(name, none) for name, p in told
+        name: model * math.log(max(p, _FLOOR)) + words * matches.get(name, 0.0) for name, p in told
     }
     most = max(merits.values())
     shares = {name: math.exp(merit - most) for name, merit in merits.items()}
