@@ -99,7 +99,7 @@ evidence: $(READY)  ## Base, joint, matched, decoupled on one tool set, exported
 evidence-quick: $(READY)  ## One row of the evidence again: decoupled (15 minutes)
 	@$(BIN)/python tests/bench/evidence.py --row decoupled --out runs/evidence-quick
 
-train: $(READY)  ## Train the sample's ten own adapters further on all phrasings (about an hour on two cores)
+train: $(READY)  ## Train the sample's ten own adapters further on all phrasings (more than an hour on two cores)
 	@$(BIN)/python $(DESK)/train.py
 
 train-general: $(READY)  ## Train the router and the adapters for tools that nobody trained for, further

@@ -26,10 +26,11 @@ def main() -> None:
         folders = ["--grammars", str(HERE / "phrasings"), "--worlds", str(HERE / "worlds.py")]
         how = ["--out", str(data), "--seed", str(SEED), "--per-phrasing", "1"]
         run("afx_train.cli", "data", "build", *folders, *how)
-    if not (GENERAL / "data" / "report.json").exists():
+    recipe = Path(sys.argv[1] if len(sys.argv) > 1 else OWN).resolve()
+    if recipe.parent == GENERAL.resolve() and not (GENERAL / "data" / "report.json").exists():
         many = [str(GENERAL / "servers"), "--out", str(GENERAL / "data")]
         run("afx_train.cli", "data", "import", "servers", *many)
-    trained, recipe = HERE / "trained", Path(sys.argv[1] if len(sys.argv) > 1 else OWN)
+    trained = HERE / "trained"
     run("afx_train.cli", "run", str(recipe), "--out", str(trained), "--resume")
     for card in trained.glob("*/afx_adapter.json"):
         shutil.copytree(card.parent, HERE / "adapters" / card.parent.name, dirs_exist_ok=True)

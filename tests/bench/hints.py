@@ -1,6 +1,6 @@
 """How much the words of a request should say where no adapter knows the tools.
 
-    python tests/bench/hints.py BUNDLE [--data samples/general/data] [--requests 300] [--out FILE]
+    python tests/bench/hints.py BUNDLE [--data samples/general/data] [--requests 260] [--out FILE]
 
 Requests of the servers that the general adapters were not trained on (the dev split of `data`),
 each set offered beside three others of them, are routed and, within the right set, selected by the
@@ -51,7 +51,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("bundle", type=Path)
     parser.add_argument("--data", type=Path, default=Path("samples/general/data"))
-    parser.add_argument("--requests", type=int, default=300)
+    parser.add_argument("--requests", type=int, default=260)
     parser.add_argument("--threads", type=int, default=0)
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
@@ -116,7 +116,7 @@ def _select(
     names = [tool.name for tool in tools]
     return Choice(
         scores=_scores(engine, manifest.adapter_for("select", own), prompt, names),
-        matches=_shown(manifest, sets).tool_matches(tools, situation),
+        matches=_shown(manifest, sets).tool_matches(own, tools, situation),
         right=item.steps[0].tool if item.steps else NONE,
     )
 

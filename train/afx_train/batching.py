@@ -112,11 +112,8 @@ def packed_batches(rows: Iterable[Shown], *, batch_tokens: int, rng: Random) -> 
 
     Those of a prefix with few batches come at about the same time, since it is not kept for long.
     """
-    groups: dict[tuple[Tokens, Tokens], list[Shown]] = defaultdict(list)
-    for row in rows:
-        groups[row.variant.static, row.variant.lead].append(row)
     timed: list[tuple[float, Batch]] = []
-    for shown in groups.values():
+    for shown in _by_prefix(rows):
         parts = by_tokens(_bucketed(shown, rng), batch_tokens)
         span = min(1.0, len(parts) / _SPREAD)
         start = rng.uniform(0, 1 - span)
@@ -202,8 +199,15 @@ def plain_batches(
     examples: Sequence[Example], variants: Mapping[str, Sequence[Variant]], *, batch_tokens: int
 ) -> list[list[Shown]]:
     """Rows under the whole catalog, or the first part of it that has the right name."""
-    groups: dict[Tokens, list[Shown]] = defaultdict(list)
+    rows: list[Shown] = []
     for example in examples:
         fitting = [v for v in variants[example.group] if v.whole or _fits(example, v)]
-        groups[fitting[0].static].append(Shown(example=example, variant=fitting[0]))
-    return [rows for shown in groups.values() for rows in by_tokens(shown, batch_tokens)]
+        rows.append(Shown(example=example, variant=fitting[0]))
+    return [part for shown in _by_prefix(rows) for part in by_tokens(shown, batch_tokens)]
+
+
+def _by_prefix(rows: Iterable[Shown]) -> list[list[Shown]]:
+    groups: dict[tuple[Tokens, Tokens], list[Shown]] = defaultdict(list)
+    for row in rows:
+        groups[row.variant.static, row.variant.lead].append(row)
+    return list(groups.values())

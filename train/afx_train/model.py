@@ -1,7 +1,6 @@
 """The base model with one LoRA adapter, and the two passes that training needs of it."""
 
 import warnings
-from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -47,7 +46,7 @@ class AdaptedModel:
         self.layers = int(causal.config.get_text_config().num_hidden_layers)
         self.vocab_size = int(self._head.weight.shape[0])
         self._trunk = Trunk(self._decoder.layers, first_layer)
-        self._static: OrderedDict[tuple[int, ...], KV] = OrderedDict()
+        self._static: Recall[KV] = Recall(0)
         self._recall: Recall[KV] = Recall(0)
         self.recall_bytes = _RECALL_BYTES
 
@@ -107,7 +106,7 @@ class AdaptedModel:
 
     def forget(self) -> None:
         """Drop all that was computed under the base."""
-        self._static.clear()
+        self._static = Recall(0)
         self._trunk.forget()
         self._recall = Recall(0)
 
@@ -115,16 +114,16 @@ class AdaptedModel:
         """Compute the shared prefix under the base, or recall it; None where nothing is shared."""
         if not static:
             return None
-        if static not in self._static:
+        kv = self._static.kept.get(((), static))
+        if kv is None:
             with self.base():
                 collected: list[LayerKV] = []
                 rows = Rows(before=[()], tokens=[static])
                 self._pass(0, None, (), rows, collected)
-            self._static[static] = tuple(collected)
-            while sum(map(_bytes, self._static.values())) > _STATIC_BYTES and len(self._static) > 1:
-                self._static.popitem(last=False)
-        self._static.move_to_end(static)
-        return self._static[static]
+            kv = tuple(collected)
+            self._static.budget = _tokens(_STATIC_BYTES, kv, len(static))
+        self._static.keep(((), static), kv)
+        return kv
 
     def _to_trunk_end(self, keys: Sequence[RowKey]) -> None:
         static = keys[0][0]
@@ -150,8 +149,7 @@ class AdaptedModel:
         return split_rows(collected, rows)
 
     def _recall_tokens(self, static: tuple[int, ...]) -> int:
-        a_token = _bytes(self.static_kv(static) or ()) // max(1, len(static))
-        return self.recall_bytes // max(1, a_token)
+        return _tokens(self.recall_bytes, self.static_kv(static) or (), len(static))
 
     def _pass(
         self,
@@ -331,6 +329,11 @@ def _pad_pasts(pasts: Sequence[KV], layers: int) -> list[Past]:
                 values[:, row, :length] = kv[layer].values
         padded.append(Past(keys, values))
     return padded
+
+
+def _tokens(budget: int, kv: KV, length: int) -> int:
+    """How many tokens fit a budget of bytes, by the keys and values of `length` tokens."""
+    return budget // max(1, _bytes(kv) // max(1, length))
 
 
 def _bytes(kv: KV) -> int:

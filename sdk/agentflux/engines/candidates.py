@@ -76,13 +76,13 @@ def best_candidate(
     held: tuple[int, float] | None = None
     done: list[tuple[float, int, Path]] = []
     while True:
-        if not queue:
-            (negative, _, path), *rest = done
-            return _summed_up(tree, tree.leaf(path) or 0, -negative, rest, most=len(rest))
+        if not queue and held is not None:
+            return _summed_up(tree, *held, done[1:], most=len(done))
         negative, _, path = heapq.heappop(queue)
         index = tree.leaf(path)
         if index is not None and every:
             done.append((negative, next(order), path))
+            held = held or (index, -negative)
             continue
         if index is not None and index == doubted and queue:
             held, doubted = (index, -negative), None

@@ -37,9 +37,7 @@ class ShownTools:
         tools = self._catalog[tool_set]
         if self.fits(tool_set):
             return tools
-        if tool_set not in self._retrievers:
-            self._retrievers[tool_set] = Retriever(tools)
-        retriever = self._retrievers[tool_set]
+        retriever = self._index(tool_set, tools)
         return _most(
             lambda count: retriever.best(_asked(situation), count),
             lambda shown: self._chars(tool_set, shown) <= self._limit,
@@ -60,15 +58,30 @@ class ShownTools:
     def set_matches(self, sets: Catalog, situation: Situation) -> dict[str, float]:
         """Return how well the words fit the best tool of each set."""
         tools = [tool for found in sets.values() for tool in found]
+        index = self._every_tool if sets is self._catalog else Retriever(tools)
         best = dict.fromkeys(sets, 0.0)
-        for tool, score in zip(tools, Retriever(tools).scores(_asked(situation)), strict=True):
+        for tool, score in zip(tools, index.scores(_asked(situation)), strict=True):
             best[tool.tool_set] = max(best[tool.tool_set], score)
         return best
 
-    def tool_matches(self, tools: Sequence[ToolSpec], situation: Situation) -> dict[str, float]:
-        """Return how well the words fit each tool of a set."""
-        scores = Retriever(tools).scores(_asked(situation))
+    def tool_matches(
+        self, tool_set: str, tools: Sequence[ToolSpec], situation: Situation
+    ) -> dict[str, float]:
+        """Return how well the words fit each of the tools that are shown of a set."""
+        whole = tools is self._catalog[tool_set]
+        index = self._index(tool_set, tools) if whole else Retriever(tools)
+        scores = index.scores(_asked(situation))
         return {tool.name: score for tool, score in zip(tools, scores, strict=True)}
+
+    def _index(self, tool_set: str, tools: Sequence[ToolSpec]) -> Retriever:
+        """The index over a whole set, built once."""
+        if tool_set not in self._retrievers:
+            self._retrievers[tool_set] = Retriever(tools)
+        return self._retrievers[tool_set]
+
+    @cached_property
+    def _every_tool(self) -> Retriever:
+        return Retriever([tool for found in self._catalog.values() for tool in found])
 
     @cached_property
     def all_sets_fit(self) -> bool:

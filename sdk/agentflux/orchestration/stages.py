@@ -188,7 +188,7 @@ class Stages:
         matches = dict[str, float]()
         own = adapter is not None and adapter.tool_set == tool_set
         if not (situation.steps or own or self._knows(tools)):
-            matches = self._shown.tool_matches(tools, situation)
+            matches = self._shown.tool_matches(tool_set, tools, situation)
         records.append(self._choose("select", adapter, prompt, candidates, matches, emit, cancel))
         return _accepted(records[-1], adapter, stop)
 

@@ -44,10 +44,15 @@ class _Redraw(Exception):
     """The draw makes no sense; draw again."""
 
 
+def bucket_of(text: str) -> int:
+    """Map a text to 0..99, always the same one."""
+    return int(hashlib.sha256(text.encode()).hexdigest()[:8], 16) % 100
+
+
 def split_of(phrasing_id: str) -> Split:
     """Assign a phrasing to a split by its wording alone, whatever group it stands in."""
     wording = phrasing_id.rpartition("/")[2]
-    bucket = int(hashlib.sha256(wording.encode()).hexdigest()[:8], 16) % 100
+    bucket = bucket_of(wording)
     if bucket < TEST_PERCENT:
         return "test"
     return "dev" if bucket < TEST_PERCENT + DEV_PERCENT else "train"

@@ -10,7 +10,6 @@ requests:
 ```
 """
 
-import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from afx_train.data.generate import bucket_of
 from afx_train.data.imports.files import read_text
 from afx_train.data.imports.rows import Call, Row, Tool
 from afx_train.errors import DataError
@@ -70,7 +70,10 @@ def servers(source: Path, _: Path | None) -> Iterator[Row]:
         for asked in server.requests:
             if asked.tool is not None and asked.tool not in tools:
                 raise DataError(f"request for {asked.tool!r}, which is no tool", where=str(path))
-            calls = () if asked.tool is None else (_call(tools[asked.tool], asked),)
+            calls: tuple[Call, ...] = ()
+            if asked.tool is not None:
+                tool = tools[asked.tool]
+                calls = (Call(tool=tool, arguments=asked.arguments, accept=asked.accept),)
             yield Row(
                 request=asked.request,
                 calls=calls,
@@ -92,10 +95,5 @@ def _read(path: Path) -> _Server:
         raise DataError(f"{field}: {first['msg']}", where=str(path)) from error
 
 
-def _call(tool: Tool, asked: _Asked) -> Call:
-    return Call(tool=tool, arguments=asked.arguments, accept=asked.accept)
-
-
 def _split(tool_set: str) -> Split:
-    bucket = int(hashlib.sha256(tool_set.encode()).hexdigest()[:8], 16) % 100
-    return "dev" if bucket < DEV_PERCENT else "train"
+    return "dev" if bucket_of(tool_set) < DEV_PERCENT else "train"
