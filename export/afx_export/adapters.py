@@ -7,7 +7,7 @@ means more than that is refused by name.
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from afx_export.errors import AdapterRefused
 from agentflux.contracts.cache import weights_sha256
+from agentflux.contracts.intents import INTENTS, load_intents
 from agentflux.errors import ConfigError
 
 CONFIG = "adapter_config.json"
@@ -105,6 +106,23 @@ def find_adapters(folders: tuple[Path, ...]) -> tuple[Path, ...]:
             raise ConfigError(f"is no adapter folder and holds none ({CONFIG})", where=str(folder))
         found += inside
     return tuple(dict.fromkeys(found))
+
+
+def find_intents(folders: Sequence[Path]) -> Path | None:
+    """Return the intent classifier that lies beside the adapters of a folder, if one does.
+
+    Raises:
+        ConfigError: there are two that differ.
+        FileMismatch: it cannot be read.
+    """
+    found = [folder / INTENTS for folder in folders if (folder / INTENTS).is_file()]
+    if not found:
+        return None
+    if len({path.read_bytes() for path in found}) > 1:
+        msg = f"two of the folders hold an {INTENTS}, and a bundle has one"
+        raise ConfigError(msg, where="--adapters")
+    load_intents(found[0])
+    return found[0]
 
 
 def read_adapter(folder: Path, name: str, shapes: Mapping[str, tuple[int, int]]) -> Adapter:

@@ -1,5 +1,6 @@
 """From a base model, adapters and a profile to a certified bundle."""
 
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import version
@@ -9,7 +10,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from afx_export.activation import activation_boundary
 from afx_export.adapter_modes import locate
-from afx_export.adapters import find_adapters, read_adapter
+from afx_export.adapters import find_adapters, find_intents, read_adapter
 from afx_export.base_graph import GraphTypes, base_graph, read_types
 from afx_export.bundle import (
     check_output,
@@ -40,6 +41,7 @@ from agentflux.contracts.bundle import (
     RuntimeSettings,
 )
 from agentflux.contracts.cache import weights_sha256
+from agentflux.contracts.intents import INTENTS
 from agentflux.errors import ConfigError
 
 
@@ -67,6 +69,7 @@ def build(request: Request) -> Manifest:
     profile = read_profile(request.profile)
     check_output(out)
     folders = find_adapters(request.adapters)
+    intents = find_intents(request.adapters)
     model = resolve(request.model)
     say(f"reading {model.id} and {len(folders)} adapters")
     weights = weights_sha256(model.folder)
@@ -78,6 +81,8 @@ def build(request: Request) -> Manifest:
         write_graph(base, folder, subject.shapes, subject.adapters, mode=profile.adapter_mode)
         settings = _settings(profile, model, read_types(base))
         write_genai_config(folder, profile, settings.context_tokens)
+        if intents:
+            shutil.copyfile(intents, folder / INTENTS)
         certificate = certify(subject, folder, settings)
         manifest = _manifest(name, subject, placed, settings, certificate, folder)
         (folder / MANIFEST).write_text(manifest.to_json(), encoding="utf-8")
@@ -159,6 +164,7 @@ def _manifest(
         runtime=settings,
         adapters=subject.entries,
         catalog=merged_catalog(placed),
+        intents=INTENTS if (folder / INTENTS).exists() else None,
         certificate=certificate,
         files=list_files(folder),
     )

@@ -4,6 +4,7 @@ A bundle with an adapter added is byte for byte the bundle that `build` makes of
 does not matter how a device's bundle came to be, and only the files that differ have to travel.
 """
 
+import shutil
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from afx_export.adapter_modes import (
     sites_in,
     write_adapters,
 )
-from afx_export.adapters import Adapter, find_adapters, read_adapter
+from afx_export.adapters import Adapter, find_adapters, find_intents, read_adapter
 from afx_export.bundle import list_files
 from afx_export.certificate import BASE, tokenizer_of, versions
 from afx_export.certify import Subject, certify
@@ -42,6 +43,7 @@ from agentflux.contracts.bundle import (
     sha256_file,
 )
 from agentflux.contracts.cache import weights_sha256
+from agentflux.contracts.intents import INTENTS
 from agentflux.errors import AdapterNotFound, ConfigError, ContractMismatch
 
 Certify = Callable[[Path, Manifest], Certificate | None]
@@ -66,6 +68,7 @@ def add_adapters(
     """
     manifest = read_manifest(bundle)
     check_files(manifest, bundle)
+    intents = find_intents(folders)
     base = _model(manifest, bundle, model)
     shapes = linear_shapes(base.folder)
     weights = manifest.base_model.weights_sha256
@@ -88,11 +91,12 @@ def add_adapters(
         update={
             "adapters": tuple(sorted(entries, key=lambda entry: entry.name)),
             "catalog": _joined_catalog(manifest, placed),
+            "intents": INTENTS if intents else manifest.intents,
         }
     )
     say(f"adding {', '.join(sorted(names))} to {manifest.name}")
     fresh = _Fresh(model=base, manifest=manifest, shapes=shapes, adapters=adapters)
-    return _rewrite(bundle, changed, sites, packed, fresh.certificate)
+    return _rewrite(bundle, changed, sites, packed, fresh.certificate, intents=intents)
 
 
 def remove_adapters(bundle: Path, names: Sequence[str]) -> Manifest:
@@ -183,6 +187,8 @@ def _rewrite(
     sites: Sequence[Site],
     packed: Mapping[str, Packed],
     certificate: Certify,
+    *,
+    intents: Path | None = None,
 ) -> Manifest:
     """Write the changed bundle in place of the old one; equal files stay the same files."""
     entries = locate(manifest.adapters, manifest.runtime.adapter_mode)
@@ -196,6 +202,8 @@ def _rewrite(
             {entry.name: packed[entry.name] for entry in entries},
             manifest.runtime.adapter_mode,
         )
+        if intents:
+            shutil.copyfile(intents, folder / INTENTS)
         for file in manifest.files:
             _take_over(bundle / file.path, folder / file.path, is_part=is_adapter_part(file.path))
         manifest = manifest.model_copy(update={"certificate": certificate(folder, manifest)})

@@ -14,6 +14,7 @@ from pathlib import Path
 HERE = Path(__file__).parent
 GENERAL = HERE.parent / "general"
 OWN = HERE / "recipe.toml"
+INTENTS = HERE / "adapters" / "intents.npz"
 SEED = 0
 
 
@@ -32,6 +33,8 @@ def main() -> None:
         run("afx_train.cli", "data", "import", "servers", *many)
     trained = HERE / "trained"
     run("afx_train.cli", "run", str(recipe), "--out", str(trained), "--resume")
+    if recipe == OWN.resolve():
+        run("afx_train.cli", "intents", "--data", str(data), "--out", str(INTENTS))
     for card in trained.glob("*/afx_adapter.json"):
         shutil.copytree(card.parent, HERE / "adapters" / card.parent.name, dirs_exist_ok=True)
 

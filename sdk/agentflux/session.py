@@ -8,6 +8,7 @@ from types import TracebackType
 from typing import Any, Literal, Self
 
 from agentflux.contracts.bundle import CatalogTool, Manifest, read_manifest
+from agentflux.contracts.intents import Intents, bundle_intents
 from agentflux.contracts.prompts import Situation, Turn
 from agentflux.contracts.signature import check_signature
 from agentflux.contracts.tools import Catalog, Step, ToolSpec
@@ -45,13 +46,14 @@ class Agent:
         trusted: frozenset[str] = frozenset(),
         policy: Policy | None = None,
         pins: Path | None = None,
+        intents: Intents | None = None,
     ) -> None:
         """Connect the parts. trusted: tool sets that the application wrote itself."""
         self._engine, self._host = engine, host
         self.manifest = manifest
         known = Pins(_exported(manifest), path=pins)
         self._live = LiveCatalog(host, known, trusted=trusted)
-        self._current = Stages(engine, manifest, self._live.tools())
+        self._current = Stages(engine, manifest, self._live.tools(), intents=intents)
         self._loop = AgentLoop(self._stages, host)
         self._trusted, self._policy = trusted, policy
         self._gate = gate(approve, trusted=trusted, policy=policy)
@@ -300,6 +302,7 @@ def open_bundle(
             trusted=trusted,
             policy=rules,
             pins=Path(pins) if pins is not None else None,
+            intents=bundle_intents(folder, manifest),
         )
     except BaseException:
         host.close()

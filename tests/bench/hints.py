@@ -70,7 +70,7 @@ def main() -> None:
         result[stage] = {
             "model": _share(choices, 1.0, 0.0),
             "words": _share(choices, 0.0, 1.0),
-            "both": _share(choices, hints.MODEL, hints.WORDS),
+            "both": _share(choices, hints.MATCHES_MODEL, hints.MATCHES),
             "best": _best(lambda *n, c=choices: _share(c, *n)),
         }
     result["best_of_both_stages"] = _best(
@@ -135,7 +135,8 @@ def _shown(manifest: Manifest, sets: Mapping[str, Sequence[ToolSpec]]) -> ShownT
 def _share(choices: Sequence[Choice], model: float, words: float) -> float:
     right = 0
     for choice in choices:
-        chosen = hints.with_words(choice.scores, choice.matches, model=model, words=words)
+        opinion = hints.Opinion(scores=choice.matches, model=model, other=words)
+        chosen = hints.joined(choice.scores, opinion)
         right += chosen.best == choice.right
     return round(right / len(choices), 4)
 

@@ -1,7 +1,9 @@
 # ruff: noqa: TID253 - reads graphs itself
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import onnx
 import pytest
 from tiny_models import save_adapter, save_card
@@ -13,7 +15,8 @@ from afx_export.errors import AdapterRefused
 from afx_export.hf import linear_shapes
 from afx_export.update import add_adapters, remove_adapters
 from agentflux.contracts.bundle import MANIFEST, check_files, read_manifest
-from agentflux.errors import AdapterNotFound, ConfigError
+from agentflux.contracts.intents import BITS, INTENTS, Intents, bundle_intents
+from agentflux.errors import AdapterNotFound, ConfigError, FileMismatch
 
 from .conftest import Exported
 
@@ -98,6 +101,60 @@ def test_only_the_adapter_and_the_manifest_travel(
     assert certificate is not None
     rows = {row.adapter: (row.equal_tokens, row.tokens) for row in certificate.fp32}
     assert rows == dict.fromkeys(("base", "extra", "picker", "router", "values"), (36, 36))
+
+
+def intents(folder: Path, *, bias: float = 0.0) -> Path:
+    made = Intents(
+        labels=("files/read", "none"),
+        weights=np.zeros((1 << BITS, 2), np.int8),
+        scale=np.ones(2, np.float32),
+        bias=np.array([bias, 0], np.float32),
+    )
+    made.save(folder / INTENTS)
+    return folder
+
+
+def test_an_intent_classifier_travels_with_the_adapters_beside_it(
+    exported: Exported, copy: Path, tmp_path: Path
+) -> None:
+    adapters = intents(shutil.copytree(exported.adapters, tmp_path / "adapters"))
+    built = tmp_path / "built"
+    request = Request(
+        model=str(exported.model), profile="cpu-int4", out=built, adapters=(adapters,)
+    )
+    manifest = build(request)
+    check_files(manifest, built)
+    found = bundle_intents(built, manifest)
+    assert found is not None
+    assert found.labels == ("files/read", "none")
+    add_adapters(copy, [adapters], model=str(exported.model))
+    assert _bytes(copy) == {**_bytes(built), MANIFEST: (copy / MANIFEST).read_bytes()}
+    changed = diff(exported.bundle, copy)
+    assert set(changed.travels) == {INTENTS, MANIFEST}
+    assert changed.fields == ("intents",)
+    remove_adapters(copy, ["values"])
+    assert read_manifest(copy).intents == INTENTS
+    check_files(read_manifest(copy), copy)
+    (copy / INTENTS).write_bytes(b"other")
+    with pytest.raises(FileMismatch, match=INTENTS):
+        check_files(read_manifest(copy), copy)
+
+
+def test_two_intent_classifiers_or_a_broken_one_are_refused(
+    exported: Exported, tmp_path: Path
+) -> None:
+    folders = [
+        intents(shutil.copytree(exported.adapters, tmp_path / str(n)), bias=n) for n in (1, 2)
+    ]
+    request = Request(
+        model=str(exported.model), profile="cpu-int4", out=tmp_path / "out", adapters=(*folders,)
+    )
+    with pytest.raises(ConfigError, match=r"two of the folders hold an intents\.npz"):
+        build(request)
+    (folders[0] / INTENTS).write_bytes(b"broken")
+    with pytest.raises(FileMismatch, match="cannot be read"):
+        build(replace(request, adapters=(folders[0],)))
+    assert not (tmp_path / "out").exists()
 
 
 def test_what_cannot_be_added_leaves_the_bundle_as_it_was(

@@ -12,6 +12,7 @@ from agentflux.contracts.bundle import (
     Manifest,
     RuntimeSettings,
 )
+from agentflux.contracts.intents import Intents
 from agentflux.contracts.prompts import Boundary, ChatFormat, Subtask
 from agentflux.engines.scripted import Entry, ScriptedEngine
 from agentflux.hosts.scripted import Answer
@@ -89,10 +90,11 @@ def scripted_stages(
     *,
     bundle: Manifest | None = None,
     catalog: Mapping[str, tuple[ToolSpec, ...]] = CATALOG,
+    intents: Intents | None = None,
 ) -> tuple[Stages, ScriptedEngine]:
     """Stages over a scripted engine."""
     engine = ScriptedEngine(script)
-    return Stages(engine, bundle or manifest(), catalog), engine
+    return Stages(engine, bundle or manifest(), catalog, intents=intents), engine
 
 
 def scripted_agent(

@@ -39,6 +39,19 @@ def test_cases_hold_the_contracts_keys_and_the_gold_call(workspace: Path, tmp_pa
     assert last["gold"]["tool_set"] is None
 
 
+def test_a_sample_is_drawn_without_replacement_and_the_same_for_a_seed(
+    workspace: Path, tmp_path: Path
+) -> None:
+    drawn: list[list[str]] = []
+    for number, seed in enumerate((1, 1, 2)):
+        out = tmp_path / f"{number}.jsonl"
+        assert write_cases(workspace / "data", "train", out, final=True, sample=9, seed=seed) == 9
+        drawn.append(out.read_text(encoding="utf-8").splitlines())
+    assert len(set(drawn[0])) == 9
+    assert drawn[0] == drawn[1] != drawn[2]
+
+
+
 def test_marks_count_sets_tools_calls_and_abstentions(tmp_path: Path) -> None:
     read = {"tool_set": "files", "tool": "read", "arguments": {"path": "a", "n": 2}}
     other = {"path": "b"}

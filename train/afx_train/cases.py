@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from random import Random
 from typing import Any
 
 from afx_train.corpus import load_corpus
@@ -12,10 +13,13 @@ from afx_train.trajectory import Trajectory, TrajectoryStep
 SPLITS = ("train", "dev", "test")
 
 
-def write_cases(data: Path, split: str, out: Path, *, final: bool) -> int:
+def write_cases(
+    data: Path, split: str, out: Path, *, final: bool, sample: int = 0, seed: int = 1
+) -> int:
     """Write a split's cases as JSONL, by a temporary name. Returns how many.
 
-    final: after the last call of a trajectory too, where the loop has to end.
+    final: after the last call of a trajectory too, where the loop has to end. sample: so many of
+    them, drawn without replacement, each as likely as any other; 0: all.
 
     Raises:
         DataError: no such split, or it has no trajectories.
@@ -26,6 +30,8 @@ def write_cases(data: Path, split: str, out: Path, *, final: bool) -> int:
     if not chosen:
         raise DataError(f"has no {split} trajectories", where=str(data))
     lines = [case for t in chosen for case in cases_of(t, final=final)]
+    if 0 < sample < len(lines):
+        lines = Random(seed).sample(lines, sample)
     partial = out.with_name(out.name + ".partial")
     text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
     partial.write_text(text, encoding="utf-8")

@@ -163,7 +163,7 @@ class Certificate(_Model):
 
 
 class Manifest(_Model):
-    """The whole of afx.json."""
+    """The whole of afx.json. `intents`: the file of the intent classifier, if there is one."""
 
     schema_version: int = SCHEMA_VERSION
     name: Name
@@ -174,6 +174,7 @@ class Manifest(_Model):
     runtime: RuntimeSettings
     adapters: tuple[AdapterEntry, ...]
     catalog: tuple[CatalogTool, ...] = ()
+    intents: str | None = None
     certificate: Certificate | None = None
     files: tuple[FileEntry, ...]
 
@@ -196,6 +197,9 @@ class Manifest(_Model):
             if self.runtime.adapter_mode != "stacked" and adapter.file is None:
                 msg = f"adapter {adapter.name!r} has no file"
                 raise ValueError(msg)
+        if self.intents is not None and self.intents not in paths:
+            msg = f"intents names {self.intents!r}, which is not listed in files"
+            raise ValueError(msg)
         rows = sorted(adapter.index or 0 for adapter in self.adapters)
         if self.runtime.adapter_mode == "stacked" and rows != list(range(1, len(rows) + 1)):
             msg = f"the adapters' rows must be 1 to {len(rows)}, each once; they are {rows}"

@@ -1,43 +1,109 @@
-"""What the request's own words say, where a stage meets tools that no adapter was trained for.
+"""Second opinions: what the request's own words say of a choice, beside the model.
 
-A small model that never saw a list of tools chooses from it hardly better than by chance, while a
-request and a description often share words. So both have a say there, as a product of experts
-(Hinton 2002, doi:10.1162/089976602760128018), c being a name's BM25 score:
+A small model errs, and what knows words alone errs on other requests. So both have a say in the
+first choice about a request, as a product of experts (Hinton 2002,
+doi:10.1162/089976602760128018), s being what the other expert says of a name:
 
-    P(name) ∝ P_model(name) ^ MODEL · exp(WORDS · c)
+    P(name) ∝ P_model(name) ^ model · exp(other · s(name))
 
-`none` has no words and so the score 0. The two numbers were found on servers of `samples/general`
-that no adapter was trained on, by `tests/bench/hints.py`.
+- Where the bundle has an intent classifier that knows all the tools, s is its log-probability.
+- Where no adapter was trained for the tools, s is the words' match with the descriptions (BM25);
+  `none` has no words and so the score 0.
+
+What follows a call is the model's alone: words do not tell when a request is done.
 """
 
 import math
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
+from agentflux.contracts.bundle import Manifest
+from agentflux.contracts.intents import Intents
+from agentflux.contracts.prompts import NONE, Situation
+from agentflux.contracts.tools import Catalog, ToolSpec
+from agentflux.orchestration.shown import ShownTools
 from agentflux.ports import Scores
 
-MODEL = 0.7
-WORDS = 2.0
+# Found on servers of `samples/general` that no adapter was trained on: `tests/bench/hints.py`.
+MATCHES_MODEL, MATCHES = 0.7, 2.0
+# Found on the sample's dev split, where all of (0.5, 0.5), (0.5, 1) and (1, 1) do as well.
+INTENTS_MODEL, INTENTS = 0.5, 1.0
 _FLOOR = 1e-9
 
 
-def with_words(
-    scores: Scores,
-    matches: Mapping[str, float],
-    *,
-    model: float = MODEL,
-    words: float = WORDS,
-) -> Scores:
-    """Choose again, the words of the names taken into account.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Opinion:
+    """What another expert says of each name, and the exponents of both.
 
-    matches: BM25 score of each name; what is not among them is `none`. Names whose probability the
-    engine did not tell are no candidates; where it told one only, that one stays.
+    every: whether the model has to tell the probability of every name for it.
+    """
+
+    scores: Mapping[str, float]
+    model: float
+    other: float
+    every: bool = False
+
+
+class SecondOpinions:
+    """Who else is heard on a choice, over one catalog."""
+
+    def __init__(
+        self, manifest: Manifest, catalog: Catalog, shown: ShownTools, intents: Intents | None
+    ) -> None:
+        self._catalog, self._shown, self._intents = catalog, shown, intents
+        self._trained = {(tool.tool_set, tool.name) for tool in manifest.catalog}
+        self._labels = frozenset(intents.labels) if intents else frozenset[str]()
+
+    def of_sets(self, sets: Catalog, situation: Situation) -> Opinion | None:
+        """Return what is said of the tool sets that the router chooses from."""
+        if situation.steps:
+            return None
+        tools = [tool for found in sets.values() for tool in found]
+        if self._intents and self._labelled(tools):
+            told = self._intents.log_probabilities(situation.request)
+            scores = {
+                name: _total([told[_label(t)] for t in found]) for name, found in sets.items()
+            }
+            return _of_intents(scores | {NONE: _rest(told, tools)})
+        if all(map(self._known, tools)):
+            return None
+        return _of_matches(self._shown.set_matches(sets, situation))
+
+    def of_tools(
+        self, tool_set: str, tools: Sequence[ToolSpec], situation: Situation, *, own: bool
+    ) -> Opinion | None:
+        """Return what is said of a set's tools. own: the selector is that of this set."""
+        if situation.steps:
+            return None
+        if self._intents and self._labelled(tools):
+            told = self._intents.log_probabilities(situation.request)
+            routed = len(self._catalog) > 1  # then the other sets were weighed already
+            none = told.get(NONE, _NEVER) if routed else _rest(told, tools)
+            return _of_intents({tool.name: told[_label(tool)] for tool in tools} | {NONE: none})
+        if own or all(map(self._known, tools)):
+            return None
+        return _of_matches(self._shown.tool_matches(tool_set, tools, situation))
+
+    def _labelled(self, tools: Iterable[ToolSpec]) -> bool:
+        return all(_label(tool) in self._labels for tool in tools)
+
+    def _known(self, tool: ToolSpec) -> bool:
+        """Whether adapters were trained for it, as it is or as it was then."""
+        return (tool.tool_set, tool.name) in self._trained
+
+
+def joined(scores: Scores, opinion: Opinion) -> Scores:
+    """Choose again, with the other opinion.
+
+    Names whose probability the engine did not tell are no candidates; where it told one only, that
+    one stays. A name that the other expert does not know has the score 0 there.
     """
     if not scores.alternatives:
         return scores
     told = [(scores.best, scores.probability), *scores.alternatives]
     merits = {
-        name: model * math.log(max(p, _FLOOR)) + words * matches.get(name, 0.0) for name, p in told
+        name: opinion.model * math.log(max(p, _FLOOR)) + opinion.other * opinion.scores.get(name, 0)
+        for name, p in told
     }
     most = max(merits.values())
     shares = {name: math.exp(merit - most) for name, merit in merits.items()}
@@ -53,3 +119,30 @@ def with_words(
         entropy=-sum(p * math.log(p) for _, p in [(best, top), *others] if p > 0),
         alternatives=tuple(others),
     )
+
+
+_NEVER = math.log(_FLOOR)
+
+
+def _of_intents(scores: Mapping[str, float]) -> Opinion:
+    return Opinion(scores=scores, model=INTENTS_MODEL, other=INTENTS)
+
+
+def _of_matches(scores: Mapping[str, float]) -> Opinion:
+    return Opinion(scores=scores, model=MATCHES_MODEL, other=MATCHES, every=True)
+
+
+def _label(tool: ToolSpec) -> str:
+    return f"{tool.tool_set}/{tool.name}"
+
+
+def _rest(told: Mapping[str, float], tools: Iterable[ToolSpec]) -> float:
+    """Return the log-probability that none of these tools serves: the others' is that, too."""
+    here = {_label(tool) for tool in tools}
+    return _total([share for name, share in told.items() if name not in here])
+
+
+def _total(logs: Sequence[float]) -> float:
+    """Return the logarithm of a sum of probabilities."""
+    most = max(logs, default=_NEVER)
+    return most + math.log(sum(math.exp(log - most) for log in logs) or 1.0)

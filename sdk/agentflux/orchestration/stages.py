@@ -5,7 +5,7 @@ adapter of that subtask, the output constrained to what is valid.
 """
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -14,11 +14,12 @@ import jsonschema
 from agentflux.contracts import prompts
 from agentflux.contracts.bundle import AdapterEntry, Manifest
 from agentflux.contracts.grammar import copying_grammar
+from agentflux.contracts.intents import Intents
 from agentflux.contracts.prompts import Situation, StagePrompt
 from agentflux.contracts.tools import Catalog, ToolCall, ToolSpec
 from agentflux.errors import SchemaNotSupported
 from agentflux.orchestration.events import Event, StageFinished, StageStarted
-from agentflux.orchestration.hints import with_words
+from agentflux.orchestration.hints import Opinion, SecondOpinions, joined
 from agentflux.orchestration.missing import missing_parameter, question
 from agentflux.orchestration.shown import ShownTools
 from agentflux.ports import (
@@ -63,18 +64,28 @@ class Decision:
 class Stages:
     """The stages over one bundle and one catalog. Keeps no state between requests."""
 
-    def __init__(self, engine: Engine, manifest: Manifest, catalog: Catalog) -> None:
-        self._engine, self._manifest = engine, manifest
+    def __init__(
+        self,
+        engine: Engine,
+        manifest: Manifest,
+        catalog: Catalog,
+        *,
+        intents: Intents | None = None,
+    ) -> None:
+        """Set them up. intents: the bundle's classifier, if it has one (`bundle_intents`)."""
+        self._engine, self._manifest, self._intents = engine, manifest, intents
         self.catalog = catalog
         self._shown = ShownTools(
             manifest.chat, catalog, context_tokens=manifest.runtime.context_tokens
         )
+        self._opinions = SecondOpinions(manifest, catalog, self._shown, intents)
         self._trained = {(t.tool_set, t.name, t.sha256): t.copied for t in manifest.catalog}
-        self._known = {(tool.tool_set, tool.name) for tool in manifest.catalog}
 
     def with_catalog(self, catalog: Catalog) -> "Stages":
         """Return these stages over other tools."""
-        return self if catalog is self.catalog else Stages(self._engine, self._manifest, catalog)
+        if catalog is self.catalog:
+            return self
+        return Stages(self._engine, self._manifest, catalog, intents=self._intents)
 
     def decide(
         self,
@@ -164,10 +175,8 @@ class Stages:
         prompt = prompts.route_prompt(self._manifest.chat, sets, situation)
         candidates = _candidates(sets, stop)
         adapter = self._manifest.adapter_for("route")
-        matches = dict[str, float]()
-        if not situation.steps and not all(map(self._knows, sets.values())):
-            matches = self._shown.set_matches(sets, situation)
-        records.append(self._choose("route", adapter, prompt, candidates, matches, emit, cancel))
+        opinion = self._opinions.of_sets(sets, situation)
+        records.append(self._choose("route", adapter, prompt, candidates, opinion, emit, cancel))
         return _accepted(records[-1], adapter, stop)
 
     def _select(
@@ -185,20 +194,14 @@ class Stages:
             return candidates[0]
         prompt = prompts.select_prompt(self._manifest.chat, tool_set, tools, situation)
         adapter = self._manifest.adapter_for("select", tool_set)
-        matches = dict[str, float]()
         own = adapter is not None and adapter.tool_set == tool_set
-        if not (situation.steps or own or self._knows(tools)):
-            matches = self._shown.tool_matches(tool_set, tools, situation)
-        records.append(self._choose("select", adapter, prompt, candidates, matches, emit, cancel))
+        opinion = self._opinions.of_tools(tool_set, tools, situation, own=own)
+        records.append(self._choose("select", adapter, prompt, candidates, opinion, emit, cancel))
         return _accepted(records[-1], adapter, stop)
 
     def _copied(self, tool: ToolSpec) -> tuple[str, ...]:
         """Parameters that training only ever copied, if the tool is still the one it saw."""
         return self._trained.get((tool.tool_set, tool.name, tool.sha256), ())
-
-    def _knows(self, tools: Iterable[ToolSpec]) -> bool:
-        """Whether adapters were trained for all of them, as they are or as they were then."""
-        return all((tool.tool_set, tool.name) in self._known for tool in tools)
 
     def _choose(  # noqa: PLR0913 - what one stage is about
         self,
@@ -206,7 +209,7 @@ class Stages:
         adapter: AdapterEntry | None,
         prompt: StagePrompt,
         candidates: Sequence[str],
-        matches: Mapping[str, float],
+        opinion: Opinion | None,
         emit: Emit,
         cancel: CancelToken | None,
     ) -> StageRecord:
@@ -217,12 +220,12 @@ class Stages:
             segments=segments(prompt, adapter),
             candidates=candidates,
             doubted=prompts.NONE if min_none else None,
-            every=bool(matches),
+            every=opinion is not None and opinion.every,
         )
         scores = self._engine.choose(request, cancel=cancel)
-        if matches:
-            scores = with_words(scores, matches)
-        else:
+        if opinion is not None:
+            scores = joined(scores, opinion)
+        if opinion is None or not opinion.every:  # BM25 knows nothing of `none`
             scores = _without_weak_none(scores, min_none)
         record = StageRecord(
             stage=stage,

@@ -1,7 +1,10 @@
 """Each stage's request to the engine: candidates, adapters, boundary, grammar."""
 
+import math
+
 import pytest
 from sdk.support import (
+    CATALOG,
     FILES,
     adapter,
     asked,
@@ -13,7 +16,9 @@ from sdk.support import (
 
 from agentflux import Step, ToolCall
 from agentflux.contracts.bundle import CatalogTool
+from agentflux.contracts.intents import Intents
 from agentflux.contracts.prompts import Situation
+from agentflux.engines.scripted import Entry
 from agentflux.ports import Choosing, Generation, Scores, Usage
 
 
@@ -123,6 +128,71 @@ def test_trained_tools_and_later_steps_are_the_models_to_choose() -> None:
     assert (route.every, select.every) == (False, False)
     assert decision.call is not None
     assert decision.call.tool == "list"
+
+
+class Saying(Intents):
+    """A classifier that says what it is told to."""
+
+    def __init__(self, **shares: float) -> None:
+        object.__setattr__(self, "shares", {n.replace("__", "/"): p for n, p in shares.items()})
+        object.__setattr__(self, "labels", tuple(self.shares))
+
+    def log_probabilities(self, request: str) -> dict[str, float]:
+        return {name: math.log(share) for name, share in self.shares.items()}
+
+
+SURE_OF_LIST = {"files__list": 0.88, "files__read": 0.1, "files__roots": 0.01, "none": 0.01}
+UNSURE_OF_READ = Scores(
+    best="read", probability=0.6, margin=0.2, usage=Usage(), alternatives=(("list", 0.4),)
+)
+
+
+def decide_with(intents: Intents, script: list[Entry], *, sets: tuple[str, ...], steps: int = 0):
+    past = Step(call=ToolCall(tool_set="files", tool="roots"), observation="/srv")
+    catalog = {name: CATALOG[name] for name in sets}
+    stages, engine = scripted_stages(script, catalog=catalog, intents=intents)
+    situation = Situation(request="what is here", steps=(past,) * steps)
+    decision = stages.decide(situation, emit=lambda event: None, cancel=None)
+    return decision, engine.requests
+
+
+def test_a_classifier_that_knows_all_the_tools_has_a_say_in_the_first_choice() -> None:
+    script = [UNSURE_OF_READ, '{"path":"a"}']
+    decision, (select, _) = decide_with(Saying(**SURE_OF_LIST), script, sets=("files",))
+    assert not select.every
+    assert decision.call is not None
+    assert decision.call.tool == "list"
+    shares = {"read": 0.6**0.5 * 0.1, "list": 0.4**0.5 * 0.88}
+    assert decision.stages[0].probability == pytest.approx(shares["list"] / sum(shares.values()))
+
+
+def test_of_tools_that_it_does_not_know_and_of_later_steps_it_says_nothing() -> None:
+    knows_two = {name: share for name, share in SURE_OF_LIST.items() if name != "files__roots"}
+    script = ["files", UNSURE_OF_READ, '{"path":"a"}']
+    decision, _ = decide_with(Saying(**SURE_OF_LIST), script, sets=("files", "clock"), steps=1)
+    assert decision.call is not None
+    assert decision.call.tool == "read"
+    # Beside an unknown tool the words of the descriptions count, which are even here.
+    decision, (select, _) = decide_with(Saying(**knows_two), script[1:], sets=("files",))
+    assert select.every
+    assert decision.call is not None
+    assert decision.call.tool == "read"
+
+
+def test_what_tools_that_are_not_connected_would_serve_none_serves() -> None:
+    says = {"clock__now": 0.9, "files__list": 0.04, "files__read": 0.03, "files__roots": 0.02}
+    doubt = Scores(
+        best="read", probability=0.5, margin=0.1, usage=Usage(), alternatives=(("none", 0.4),)
+    )
+    decision, _ = decide_with(Saying(**says, none=0.01), [doubt], sets=("files",))
+    assert decision.call is None
+    routed = Scores(
+        best="files", probability=0.5, margin=0.1, usage=Usage(), alternatives=(("clock", 0.4),)
+    )
+    script = [routed, "now", '{"zone":"UTC"}']
+    decision, _ = decide_with(Saying(**says, none=0.01), script, sets=("files", "clock"))
+    assert decision.call is not None
+    assert decision.call.tool_set == "clock"
 
 
 def test_a_threshold_holds_for_the_adapter_that_it_was_found_for_and_for_no_other() -> None:
