@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from afx_export.errors import AdapterRefused
 from agentflux.contracts.cache import weights_sha256
-from agentflux.contracts.intents import INTENTS, load_intents
+from agentflux.contracts.experts import FILES, READERS
 from agentflux.errors import ConfigError
 
 CONFIG = "adapter_config.json"
@@ -108,21 +108,23 @@ def find_adapters(folders: tuple[Path, ...]) -> tuple[Path, ...]:
     return tuple(dict.fromkeys(found))
 
 
-def find_intents(folders: Sequence[Path]) -> Path | None:
-    """Return the intent classifier that lies beside the adapters of a folder, if one does.
+def find_experts(folders: Sequence[Path]) -> dict[str, Path]:
+    """Return the files beside the adapters that help to choose, by the manifest's field.
 
     Raises:
-        ConfigError: there are two that differ.
-        FileMismatch: it cannot be read.
+        ConfigError: two of the folders hold different ones.
+        FileMismatch: one cannot be read.
     """
-    found = [folder / INTENTS for folder in folders if (folder / INTENTS).is_file()]
-    if not found:
-        return None
-    if len({path.read_bytes() for path in found}) > 1:
-        msg = f"two of the folders hold an {INTENTS}, and a bundle has one"
-        raise ConfigError(msg, where="--adapters")
-    load_intents(found[0])
-    return found[0]
+    found: dict[str, Path] = {}
+    for name, file in FILES.items():
+        paths = [folder / file for folder in folders if (folder / file).is_file()]
+        if len({path.read_bytes() for path in paths}) > 1:
+            msg = f"two of the folders hold an {file}, and a bundle has one"
+            raise ConfigError(msg, where="--adapters")
+        for path in paths[:1]:
+            READERS[name](path)
+            found[name] = path
+    return found
 
 
 def read_adapter(folder: Path, name: str, shapes: Mapping[str, tuple[int, int]]) -> Adapter:

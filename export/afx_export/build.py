@@ -10,7 +10,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from afx_export.activation import activation_boundary
 from afx_export.adapter_modes import locate
-from afx_export.adapters import find_adapters, find_intents, read_adapter
+from afx_export.adapters import find_adapters, find_experts, read_adapter
 from afx_export.base_graph import GraphTypes, base_graph, read_types
 from afx_export.bundle import (
     check_output,
@@ -41,7 +41,7 @@ from agentflux.contracts.bundle import (
     RuntimeSettings,
 )
 from agentflux.contracts.cache import weights_sha256
-from agentflux.contracts.intents import INTENTS
+from agentflux.contracts.experts import FILES
 from agentflux.errors import ConfigError
 
 
@@ -69,7 +69,7 @@ def build(request: Request) -> Manifest:
     profile = read_profile(request.profile)
     check_output(out)
     folders = find_adapters(request.adapters)
-    intents = find_intents(request.adapters)
+    experts = find_experts(request.adapters)
     model = resolve(request.model)
     say(f"reading {model.id} and {len(folders)} adapters")
     weights = weights_sha256(model.folder)
@@ -81,8 +81,8 @@ def build(request: Request) -> Manifest:
         write_graph(base, folder, subject.shapes, subject.adapters, mode=profile.adapter_mode)
         settings = _settings(profile, model, read_types(base))
         write_genai_config(folder, profile, settings.context_tokens)
-        if intents:
-            shutil.copyfile(intents, folder / INTENTS)
+        for path in experts.values():
+            shutil.copyfile(path, folder / path.name)
         certificate = certify(subject, folder, settings)
         manifest = _manifest(name, subject, placed, settings, certificate, folder)
         (folder / MANIFEST).write_text(manifest.to_json(), encoding="utf-8")
@@ -164,7 +164,7 @@ def _manifest(
         runtime=settings,
         adapters=subject.entries,
         catalog=merged_catalog(placed),
-        intents=INTENTS if (folder / INTENTS).exists() else None,
+        **{name: file for name, file in FILES.items() if (folder / file).exists()},
         certificate=certificate,
         files=list_files(folder),
     )

@@ -19,7 +19,7 @@ from afx_export.adapter_modes import (
     sites_in,
     write_adapters,
 )
-from afx_export.adapters import Adapter, find_adapters, find_intents, read_adapter
+from afx_export.adapters import Adapter, find_adapters, find_experts, read_adapter
 from afx_export.bundle import list_files
 from afx_export.certificate import BASE, tokenizer_of, versions
 from afx_export.certify import Subject, certify
@@ -43,7 +43,6 @@ from agentflux.contracts.bundle import (
     sha256_file,
 )
 from agentflux.contracts.cache import weights_sha256
-from agentflux.contracts.intents import INTENTS
 from agentflux.errors import AdapterNotFound, ConfigError, ContractMismatch
 
 Certify = Callable[[Path, Manifest], Certificate | None]
@@ -68,7 +67,7 @@ def add_adapters(
     """
     manifest = read_manifest(bundle)
     check_files(manifest, bundle)
-    intents = find_intents(folders)
+    experts = find_experts(folders)
     base = _model(manifest, bundle, model)
     shapes = linear_shapes(base.folder)
     weights = manifest.base_model.weights_sha256
@@ -91,12 +90,14 @@ def add_adapters(
         update={
             "adapters": tuple(sorted(entries, key=lambda entry: entry.name)),
             "catalog": _joined_catalog(manifest, placed),
-            "intents": INTENTS if intents else manifest.intents,
+            **{name: path.name for name, path in experts.items()},
         }
     )
     say(f"adding {', '.join(sorted(names))} to {manifest.name}")
     fresh = _Fresh(model=base, manifest=manifest, shapes=shapes, adapters=adapters)
-    return _rewrite(bundle, changed, sites, packed, fresh.certificate, intents=intents)
+    return _rewrite(
+        bundle, changed, sites, packed, fresh.certificate, experts=tuple(experts.values())
+    )
 
 
 def remove_adapters(bundle: Path, names: Sequence[str]) -> Manifest:
@@ -188,7 +189,7 @@ def _rewrite(
     packed: Mapping[str, Packed],
     certificate: Certify,
     *,
-    intents: Path | None = None,
+    experts: Sequence[Path] = (),
 ) -> Manifest:
     """Write the changed bundle in place of the old one; equal files stay the same files."""
     entries = locate(manifest.adapters, manifest.runtime.adapter_mode)
@@ -202,8 +203,8 @@ def _rewrite(
             {entry.name: packed[entry.name] for entry in entries},
             manifest.runtime.adapter_mode,
         )
-        if intents:
-            shutil.copyfile(intents, folder / INTENTS)
+        for path in experts:
+            shutil.copyfile(path, folder / path.name)
         for file in manifest.files:
             _take_over(bundle / file.path, folder / file.path, is_part=is_adapter_part(file.path))
         manifest = manifest.model_copy(update={"certificate": certificate(folder, manifest)})

@@ -15,6 +15,7 @@ HERE = Path(__file__).parent
 GENERAL = HERE.parent / "general"
 OWN = HERE / "recipe.toml"
 INTENTS = HERE / "adapters" / "intents.npz"
+RETRIEVER = HERE / "adapters" / "retriever.npz"
 SEED = 0
 
 
@@ -34,7 +35,9 @@ def main() -> None:
     trained = HERE / "trained"
     run("afx_train.cli", "run", str(recipe), "--out", str(trained), "--resume")
     if recipe == OWN.resolve():
-        run("afx_train.cli", "intents", "--data", str(data), "--out", str(INTENTS))
+        run("afx_train.cli", "intents", str(recipe), "--out", str(INTENTS))
+    else:
+        run("afx_train.cli", "retriever", str(recipe), "--out", str(RETRIEVER))
     for card in trained.glob("*/afx_adapter.json"):
         shutil.copytree(card.parent, HERE / "adapters" / card.parent.name, dirs_exist_ok=True)
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from agentflux.contracts.bundle import read_manifest
 from agentflux.contracts.cases import Case, count_cases, prediction_line, read_cases
-from agentflux.contracts.intents import bundle_intents
+from agentflux.contracts.experts import bundle_experts
 from agentflux.contracts.tools import load_tool_folder
 from agentflux.errors import AgentFluxError
 from agentflux.orchestration.events import Event
@@ -37,7 +37,7 @@ def evaluate_cases(
     catalog = load_tool_folder(tools)
     total = count_cases(cases, limit=limit)
     engine = open_engine(bundle, manifest, threads=threads)
-    stages = Stages(engine, manifest, catalog, intents=bundle_intents(bundle, manifest))
+    stages = Stages(engine, manifest, catalog, experts=bundle_experts(bundle, manifest))
     partial = out.with_name(out.name + ".partial")
     out.parent.mkdir(parents=True, exist_ok=True)
     failed = 0

@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import Any, Literal, Self
 
 from agentflux.contracts.bundle import CatalogTool, Manifest, read_manifest
-from agentflux.contracts.intents import Intents, bundle_intents
+from agentflux.contracts.experts import NO_EXPERTS, Experts, bundle_experts
 from agentflux.contracts.prompts import Situation, Turn
 from agentflux.contracts.signature import check_signature
 from agentflux.contracts.tools import Catalog, Step, ToolSpec
@@ -46,14 +46,14 @@ class Agent:
         trusted: frozenset[str] = frozenset(),
         policy: Policy | None = None,
         pins: Path | None = None,
-        intents: Intents | None = None,
+        experts: Experts = NO_EXPERTS,
     ) -> None:
         """Connect the parts. trusted: tool sets that the application wrote itself."""
         self._engine, self._host = engine, host
         self.manifest = manifest
         known = Pins(_exported(manifest), path=pins)
         self._live = LiveCatalog(host, known, trusted=trusted)
-        self._current = Stages(engine, manifest, self._live.tools(), intents=intents)
+        self._current = Stages(engine, manifest, self._live.tools(), experts=experts)
         self._loop = AgentLoop(self._stages, host)
         self._trusted, self._policy = trusted, policy
         self._gate = gate(approve, trusted=trusted, policy=policy)
@@ -302,7 +302,7 @@ def open_bundle(
             trusted=trusted,
             policy=rules,
             pins=Path(pins) if pins is not None else None,
-            intents=bundle_intents(folder, manifest),
+            experts=bundle_experts(folder, manifest),
         )
     except BaseException:
         host.close()

@@ -13,7 +13,7 @@ import itertools
 import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -24,7 +24,9 @@ from bench.runs import save_result
 from afx_train.trajectory import Trajectory, read_trajectories
 from agentflux.contracts import prompts
 from agentflux.contracts.bundle import AdapterEntry, Manifest, read_manifest
+from agentflux.contracts.experts import bundle_experts
 from agentflux.contracts.prompts import NONE, Situation, StagePrompt
+from agentflux.contracts.retriever import BiEncoder
 from agentflux.contracts.tools import Catalog, ToolSpec, load_tool_folder
 from agentflux.engines.ort import OrtEngine
 from agentflux.orchestration import hints
@@ -34,7 +36,7 @@ from agentflux.ports import Choosing, Scores
 
 OFFERED = 4
 MODEL = (0.0, 0.15, 0.25, 0.35, 0.5, 0.7, 1.0)
-WORDS = (0.0, 0.2, 0.3, 0.5, 0.8, 1.2, 2.0)
+WORDS = (0.0, 0.3, 0.5, 0.7, 1.0, 1.4, 2.0, 3.0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,7 +44,7 @@ class Choice:
     """One choice: what the model says of every name, what the words say, and the right name."""
 
     scores: Scores
-    matches: Mapping[str, float]
+    said: hints.Opinion
     right: str
 
 
@@ -56,12 +58,13 @@ def main() -> None:
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     manifest = read_manifest(options.bundle)
+    encoder = bundle_experts(options.bundle, manifest).retriever
     engine = OrtEngine(options.bundle, manifest, threads=options.threads or None)
     asked = _requests(options.data, options.requests)
     try:
         made = {
-            "route": [_route(engine, manifest, *a) for a in asked],
-            "select": [_select(engine, manifest, *a) for a in asked],
+            "route": [_route(engine, manifest, encoder, *a) for a in asked],
+            "select": [_select(engine, manifest, encoder, *a) for a in asked],
         }
     finally:
         engine.close()
@@ -70,7 +73,7 @@ def main() -> None:
         result[stage] = {
             "model": _share(choices, 1.0, 0.0),
             "words": _share(choices, 0.0, 1.0),
-            "both": _share(choices, hints.MATCHES_MODEL, hints.MATCHES),
+            "both": _share(choices, choices[0].said.model, choices[0].said.other),
             "best": _best(lambda *n, c=choices: _share(c, *n)),
         }
     result["best_of_both_stages"] = _best(
@@ -97,26 +100,38 @@ def _requests(data: Path, count: int) -> list[tuple[Trajectory, str, Catalog]]:
 
 
 def _route(
-    engine: OrtEngine, manifest: Manifest, item: Trajectory, _: str, sets: Catalog
+    engine: OrtEngine,
+    manifest: Manifest,
+    encoder: BiEncoder | None,
+    item: Trajectory,
+    _: str,
+    sets: Catalog,
 ) -> Choice:
+    shown = _shown(manifest, sets, encoder)
     situation = Situation(request=item.request)
     prompt = prompts.route_prompt(manifest.chat, sets, situation)
     return Choice(
         scores=_scores(engine, manifest.adapter_for("route"), prompt, list(sets)),
-        matches=_shown(manifest, sets).set_matches(sets, situation),
+        said=hints.of_fits(shown.set_matches(sets, situation), encoder),
         right=item.steps[0].tool_set if item.steps else NONE,
     )
 
 
 def _select(
-    engine: OrtEngine, manifest: Manifest, item: Trajectory, own: str, sets: Catalog
+    engine: OrtEngine,
+    manifest: Manifest,
+    encoder: BiEncoder | None,
+    item: Trajectory,
+    own: str,
+    sets: Catalog,
 ) -> Choice:
+    shown = _shown(manifest, sets, encoder)
     situation, tools = Situation(request=item.request), sets[own]
     prompt = prompts.select_prompt(manifest.chat, own, tools, situation)
     names = [tool.name for tool in tools]
     return Choice(
         scores=_scores(engine, manifest.adapter_for("select", own), prompt, names),
-        matches=_shown(manifest, sets).tool_matches(own, tools, situation),
+        said=hints.of_fits(shown.tool_matches(own, tools, situation), encoder),
         right=item.steps[0].tool if item.steps else NONE,
     )
 
@@ -128,14 +143,17 @@ def _scores(
     return engine.choose(asked)
 
 
-def _shown(manifest: Manifest, sets: Mapping[str, Sequence[ToolSpec]]) -> ShownTools:
-    return ShownTools(manifest.chat, sets, context_tokens=manifest.runtime.context_tokens)
+def _shown(
+    manifest: Manifest, sets: Mapping[str, Sequence[ToolSpec]], encoder: BiEncoder | None
+) -> ShownTools:
+    tokens = manifest.runtime.context_tokens
+    return ShownTools(manifest.chat, sets, context_tokens=tokens, encoder=encoder)
 
 
 def _share(choices: Sequence[Choice], model: float, words: float) -> float:
     right = 0
     for choice in choices:
-        opinion = hints.Opinion(scores=choice.matches, model=model, other=words)
+        opinion = replace(choice.said, model=model, other=words)
         chosen = hints.joined(choice.scores, opinion)
         right += chosen.best == choice.right
     return round(right / len(choices), 4)

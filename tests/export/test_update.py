@@ -15,7 +15,8 @@ from afx_export.errors import AdapterRefused
 from afx_export.hf import linear_shapes
 from afx_export.update import add_adapters, remove_adapters
 from agentflux.contracts.bundle import MANIFEST, check_files, read_manifest
-from agentflux.contracts.intents import BITS, INTENTS, Intents, bundle_intents
+from agentflux.contracts.experts import bundle_experts
+from agentflux.contracts.intents import BITS, INTENTS, Intents
 from agentflux.errors import AdapterNotFound, ConfigError, FileMismatch
 
 from .conftest import Exported
@@ -124,7 +125,7 @@ def test_an_intent_classifier_travels_with_the_adapters_beside_it(
     )
     manifest = build(request)
     check_files(manifest, built)
-    found = bundle_intents(built, manifest)
+    found = bundle_experts(built, manifest).intents
     assert found is not None
     assert found.labels == ("files/read", "none")
     add_adapters(copy, [adapters], model=str(exported.model))

@@ -12,7 +12,7 @@ from agentflux.contracts.bundle import (
     Manifest,
     RuntimeSettings,
 )
-from agentflux.contracts.intents import Intents
+from agentflux.contracts.experts import NO_EXPERTS, Experts
 from agentflux.contracts.prompts import Boundary, ChatFormat, Subtask
 from agentflux.engines.scripted import Entry, ScriptedEngine
 from agentflux.hosts.scripted import Answer
@@ -90,11 +90,11 @@ def scripted_stages(
     *,
     bundle: Manifest | None = None,
     catalog: Mapping[str, tuple[ToolSpec, ...]] = CATALOG,
-    intents: Intents | None = None,
+    experts: Experts = NO_EXPERTS,
 ) -> tuple[Stages, ScriptedEngine]:
     """Stages over a scripted engine."""
     engine = ScriptedEngine(script)
-    return Stages(engine, bundle or manifest(), catalog, intents=intents), engine
+    return Stages(engine, bundle or manifest(), catalog, experts=experts), engine
 
 
 def scripted_agent(

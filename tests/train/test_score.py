@@ -51,7 +51,6 @@ def test_a_sample_is_drawn_without_replacement_and_the_same_for_a_seed(
     assert drawn[0] == drawn[1] != drawn[2]
 
 
-
 def test_marks_count_sets_tools_calls_and_abstentions(tmp_path: Path) -> None:
     read = {"tool_set": "files", "tool": "read", "arguments": {"path": "a", "n": 2}}
     other = {"path": "b"}

@@ -31,7 +31,8 @@ selector a tool set, argument adapters.
 4. afx-train evaluate        marks of the adapters, and a report
 5. afx-train cases, score    held-out cases for `afx eval`, and the marks of its predictions
 6. afx-train calibrate       thresholds for saying no, by what a bundle answered on dev cases
-7. afx-train intents         a second opinion by words alone, exported beside the adapters
+7. afx-train intents         a second opinion by words, exported beside the adapters
+8. afx-train retriever       the same for tools that no adapter was trained for
 """,
 )
 data_app = typer.Typer(no_args_is_help=True, help="Build and check training data.")
@@ -352,26 +353,36 @@ def score(
 
 @app.command()
 def intents(
-    data: Annotated[list[Path], typer.Option(help="A data folder; may be repeated.")],
+    recipe: RecipePath,
     out: Annotated[
-        Path, typer.Option(help="File to write; its name is that which `afx-export` looks for.")
+        Path, typer.Option(help="File to write; `afx-export` looks for this name.")
     ] = Path("adapters/intents.npz"),
 ) -> None:
-    """Train a linear classifier of requests by their words; a minute for 20,000 of them.
+    """Train a linear classifier on the recipe's data; a minute for 20,000 requests.
 
     `afx-export build --adapters FOLDER` takes FOLDER/intents.npz along. On a device it has a say
     beside the router and the selectors, where it knows all the tools that are connected.
     """
-    from afx_train.intents import train_intents
+    from afx_train.runs import learn_intents
 
-    learned = train_intents(data)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    learned.intents.save(out)
-    print(
-        f"{out}: {len(learned.intents.labels)} labels from {learned.learned} requests; "
-        f"{learned.right} of {learned.asked} dev requests right",
-        file=sys.stderr,
-    )
+    print(learn_intents(recipe, out), file=sys.stderr)
+
+
+@app.command()
+def retriever(
+    recipe: RecipePath,
+    out: Annotated[
+        Path, typer.Option(help="File to write; `afx-export` looks for this name.")
+    ] = Path("adapters/retriever.npz"),
+) -> None:
+    """Train a bi-encoder of requests and tools on the recipe's data, of many servers; minutes.
+
+    `afx-export build --adapters FOLDER` takes FOLDER/retriever.npz along. On a device it has a say
+    where no adapter was trained for the tools, and it chooses what a stage shows of a long list.
+    """
+    from afx_train.runs import learn_retriever
+
+    print(learn_retriever(recipe, out), file=sys.stderr)
 
 
 @app.command()

@@ -6,12 +6,11 @@ penalty has one optimum, so equal data gives equal weights; nothing is drawn at 
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from afx_train.corpus import Corpus, KnownTool, load_corpus
+from afx_train.corpus import Corpus, KnownTool
 from afx_train.errors import DataError
 from afx_train.trajectory import Trajectory
 from agentflux.contracts.intents import BITS, Intents, features
@@ -35,7 +34,7 @@ class Learned:
     asked: int
 
 
-def train_intents(data: Sequence[Path]) -> Learned:
+def train_intents(corpus: Corpus) -> Learned:
     """Fit on the first decisions of the training split.
 
     A deprecated tool gets a label, too, which is never likely: it is known, and it is never right.
@@ -43,14 +42,13 @@ def train_intents(data: Sequence[Path]) -> Learned:
     Raises:
         DataError: they have fewer than two labels.
     """
-    corpus = load_corpus(data)
     train, dev = (
         [(item.request, label(item)) for item in corpus.trajectories if item.split == split]
         for split in ("train", "dev")
     )
     if len({name for _, name in train}) < _FEWEST_LABELS:
         msg = "the train split needs requests for two tools at least, or for one and for none"
-        raise DataError(msg, where=", ".join(map(str, data)))
+        raise DataError(msg)
     made = _with_deprecated(_fit(train), corpus)
     told = [(made.log_probabilities(request), name) for request, name in dev]
     right = sum(max(shares, key=shares.__getitem__) == name for shares, name in told)

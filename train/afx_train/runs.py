@@ -21,11 +21,12 @@ from rich.progress import (
 )
 
 from afx_train.controls import load_recipe, trained_of
+from afx_train.corpus import load_corpus
 from afx_train.errors import JobFailed, RecipeError
 from afx_train.job import plan_named
 from afx_train.jobs import JobResult, Launch
 from afx_train.places import On, workplace
-from afx_train.recipe import base_folder, data_folders
+from afx_train.recipe import base_folder, data_folders, read_recipe
 from afx_train.tracking import tracking
 
 if TYPE_CHECKING:
@@ -321,3 +322,37 @@ class _Board:
         detail = f": {result.message}" if result.message else ""
         place = f" on node {result.place}" if result.place else ""
         self._bars.console.print(f"{result.name}: {result.status}{place}{detail}")
+
+
+def learn_intents(recipe_path: Path, out: Path) -> str:
+    """Train and write the intent classifier of a recipe's data; return a line about it."""
+    from afx_train.intents import train_intents
+
+    recipe = read_recipe(recipe_path)
+    learned = train_intents(load_corpus(data_folders(recipe, recipe_path)))
+    out.parent.mkdir(parents=True, exist_ok=True)
+    learned.intents.save(out)
+    return (
+        f"{out}: {len(learned.intents.labels)} labels from {learned.learned} requests; "
+        f"{learned.right} of {learned.asked} dev requests right"
+    )
+
+
+def learn_retriever(recipe_path: Path, out: Path) -> str:
+    """Train and write the bi-encoder of a recipe's data; return a line about it."""
+    from afx_train.retriever import train_retriever
+
+    recipe = read_recipe(recipe_path)
+    corpus = load_corpus(data_folders(recipe, recipe_path))
+    learned = train_retriever(
+        corpus,
+        base_folder(recipe, recipe_path),
+        seed=recipe.seed,
+        one_catalog=recipe.examples.sets_offered,
+    )
+    out.parent.mkdir(parents=True, exist_ok=True)
+    learned.encoder.save(out)
+    return (
+        f"{out}: {len(learned.encoder.vocabulary)} words from {learned.learned} requests; within "
+        f"their set, the tools of {learned.right} of {learned.asked} dev requests come first"
+    )

@@ -12,7 +12,7 @@ from typing import Any
 
 from agentflux.benchmark.machine import EnergyMeter, peak_bytes, processor, resident_bytes
 from agentflux.contracts.bundle import read_manifest
-from agentflux.contracts.intents import bundle_intents
+from agentflux.contracts.experts import bundle_experts
 from agentflux.contracts.prompts import Situation
 from agentflux.contracts.tools import Catalog
 from agentflux.engines.ort import OrtEngine
@@ -94,7 +94,7 @@ def measure(
     engine = OrtEngine(bundle, manifest, threads=threads, spinning=spinning)
     open_s = time.perf_counter() - started
     try:
-        stages = Stages(engine, manifest, catalog, intents=bundle_intents(bundle, manifest))
+        stages = Stages(engine, manifest, catalog, experts=bundle_experts(bundle, manifest))
         warm = stages.warm_up()
         for situation in situations[:2]:  # adapters are loaded at their first use
             stages.decide(situation, emit=_quiet, cancel=None)

@@ -163,7 +163,10 @@ class Certificate(_Model):
 
 
 class Manifest(_Model):
-    """The whole of afx.json. `intents`: the file of the intent classifier, if there is one."""
+    """The whole of afx.json.
+
+    intents, retriever: the files of the intent classifier and of the bi-encoder, if there are any.
+    """
 
     schema_version: int = SCHEMA_VERSION
     name: Name
@@ -175,6 +178,7 @@ class Manifest(_Model):
     adapters: tuple[AdapterEntry, ...]
     catalog: tuple[CatalogTool, ...] = ()
     intents: str | None = None
+    retriever: str | None = None
     certificate: Certificate | None = None
     files: tuple[FileEntry, ...]
 
@@ -197,9 +201,10 @@ class Manifest(_Model):
             if self.runtime.adapter_mode != "stacked" and adapter.file is None:
                 msg = f"adapter {adapter.name!r} has no file"
                 raise ValueError(msg)
-        if self.intents is not None and self.intents not in paths:
-            msg = f"intents names {self.intents!r}, which is not listed in files"
-            raise ValueError(msg)
+        for file in filter(None, (self.intents, self.retriever)):
+            if file not in paths:
+                msg = f"names {file!r}, which is not listed in files"
+                raise ValueError(msg)
         rows = sorted(adapter.index or 0 for adapter in self.adapters)
         if self.runtime.adapter_mode == "stacked" and rows != list(range(1, len(rows) + 1)):
             msg = f"the adapters' rows must be 1 to {len(rows)}, each once; they are {rows}"

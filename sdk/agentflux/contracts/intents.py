@@ -21,7 +21,6 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from agentflux.contracts.bundle import Manifest
 from agentflux.errors import FileMismatch
 
 INTENTS = "intents.npz"
@@ -96,15 +95,6 @@ def features(request: str) -> tuple[list[int], list[float]]:
             bucket = zlib.crc32(feature.encode("utf-8", "replace")) & ((1 << BITS) - 1)
             found[bucket] = found.get(bucket, 0.0) + 1 / math.sqrt(len(group))
     return list(found), list(found.values())
-
-
-def bundle_intents(bundle: Path, manifest: Manifest) -> Intents | None:
-    """Read a bundle's classifier, if it has one. Its hash is checked by `check_files`.
-
-    Raises:
-        FileMismatch: see `load_intents`.
-    """
-    return load_intents(bundle / manifest.intents) if manifest.intents else None
 
 
 def load_intents(path: Path) -> Intents:

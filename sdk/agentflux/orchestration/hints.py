@@ -7,8 +7,9 @@ doi:10.1162/089976602760128018), s being what the other expert says of a name:
     P(name) ∝ P_model(name) ^ model · exp(other · s(name))
 
 - Where the bundle has an intent classifier that knows all the tools, s is its log-probability.
-- Where no adapter was trained for the tools, s is the words' match with the descriptions (BM25);
-  `none` has no words and so the score 0.
+- Where no adapter was trained for the tools, s is how well the request fits the descriptions
+  (`agentflux.orchestration.retrieval`). `none` fits by what the bundle's bi-encoder learned, and
+  without one, by shared words alone, not at all.
 
 What follows a call is the model's alone: words do not tell when a request is done.
 """
@@ -20,12 +21,14 @@ from dataclasses import dataclass, replace
 from agentflux.contracts.bundle import Manifest
 from agentflux.contracts.intents import Intents
 from agentflux.contracts.prompts import NONE, Situation
+from agentflux.contracts.retriever import BiEncoder
 from agentflux.contracts.tools import Catalog, ToolSpec
 from agentflux.orchestration.shown import ShownTools
 from agentflux.ports import Scores
 
 # Found on servers of `samples/general` that no adapter was trained on: `tests/bench/hints.py`.
-MATCHES_MODEL, MATCHES = 0.7, 2.0
+SHARED_MODEL, SHARED = 0.7, 2.0
+MEANT_MODEL, MEANT = 0.3, 1.0
 # Found on the sample's dev split, where all of (0.5, 0.5), (0.5, 1) and (1, 1) do as well.
 INTENTS_MODEL, INTENTS = 0.5, 1.0
 _FLOOR = 1e-9
@@ -67,7 +70,7 @@ class SecondOpinions:
             return _of_intents(scores | {NONE: _rest(told, tools)})
         if all(map(self._known, tools)):
             return None
-        return _of_matches(self._shown.set_matches(sets, situation))
+        return of_fits(self._shown.set_matches(sets, situation), self._shown.encoder)
 
     def of_tools(
         self, tool_set: str, tools: Sequence[ToolSpec], situation: Situation, *, own: bool
@@ -82,7 +85,7 @@ class SecondOpinions:
             return _of_intents({tool.name: told[_label(tool)] for tool in tools} | {NONE: none})
         if own or all(map(self._known, tools)):
             return None
-        return _of_matches(self._shown.tool_matches(tool_set, tools, situation))
+        return of_fits(self._shown.tool_matches(tool_set, tools, situation), self._shown.encoder)
 
     def _labelled(self, tools: Iterable[ToolSpec]) -> bool:
         return all(_label(tool) in self._labels for tool in tools)
@@ -90,6 +93,14 @@ class SecondOpinions:
     def _known(self, tool: ToolSpec) -> bool:
         """Whether adapters were trained for it, as it is or as it was then."""
         return (tool.tool_set, tool.name) in self._trained
+
+
+def of_fits(scores: Mapping[str, float], encoder: BiEncoder | None) -> Opinion:
+    """Return what fits say of names: their logits by the bi-encoder, or BM25 without one."""
+    if encoder is None:
+        return Opinion(scores=scores, model=SHARED_MODEL, other=SHARED, every=True)
+    told = {**scores, NONE: encoder.none}
+    return Opinion(scores=told, model=MEANT_MODEL, other=MEANT, every=True)
 
 
 def joined(scores: Scores, opinion: Opinion) -> Scores:
@@ -126,10 +137,6 @@ _NEVER = math.log(_FLOOR)
 
 def _of_intents(scores: Mapping[str, float]) -> Opinion:
     return Opinion(scores=scores, model=INTENTS_MODEL, other=INTENTS)
-
-
-def _of_matches(scores: Mapping[str, float]) -> Opinion:
-    return Opinion(scores=scores, model=MATCHES_MODEL, other=MATCHES, every=True)
 
 
 def _label(tool: ToolSpec) -> str:

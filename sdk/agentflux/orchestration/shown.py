@@ -1,10 +1,12 @@
 """Which tools a stage shows: all of them, while that fits; else those whose words fit best."""
 
+import math
 from collections.abc import Callable, Sequence
 from functools import cached_property
 
 from agentflux.contracts import prompts
 from agentflux.contracts.prompts import ChatFormat, Situation
+from agentflux.contracts.retriever import BiEncoder
 from agentflux.contracts.tools import Catalog, ToolSpec
 from agentflux.orchestration.retrieval import Retriever
 
@@ -20,8 +22,15 @@ class ShownTools:
     cache is computed once, and no word decides what the selector gets to see.
     """
 
-    def __init__(self, chat: ChatFormat, catalog: Catalog, *, context_tokens: int) -> None:
-        self._chat, self._catalog = chat, catalog
+    def __init__(
+        self,
+        chat: ChatFormat,
+        catalog: Catalog,
+        *,
+        context_tokens: int,
+        encoder: BiEncoder | None = None,
+    ) -> None:
+        self._chat, self._catalog, self.encoder = chat, catalog, encoder
         self._limit = context_tokens // 2 * _CHARS_PER_TOKEN
         self._retrievers: dict[str, Retriever] = {}
         self._whole: dict[str, bool] = {}
@@ -58,8 +67,8 @@ class ShownTools:
     def set_matches(self, sets: Catalog, situation: Situation) -> dict[str, float]:
         """Return how well the words fit the best tool of each set."""
         tools = [tool for found in sets.values() for tool in found]
-        index = self._every_tool if sets is self._catalog else Retriever(tools)
-        best = dict.fromkeys(sets, 0.0)
+        index = self._every_tool if sets is self._catalog else Retriever(tools, self.encoder)
+        best = dict.fromkeys(sets, -math.inf)
         for tool, score in zip(tools, index.scores(_asked(situation)), strict=True):
             best[tool.tool_set] = max(best[tool.tool_set], score)
         return best
@@ -69,19 +78,20 @@ class ShownTools:
     ) -> dict[str, float]:
         """Return how well the words fit each of the tools that are shown of a set."""
         whole = tools is self._catalog[tool_set]
-        index = self._index(tool_set, tools) if whole else Retriever(tools)
+        index = self._index(tool_set, tools) if whole else Retriever(tools, self.encoder)
         scores = index.scores(_asked(situation))
         return {tool.name: score for tool, score in zip(tools, scores, strict=True)}
 
     def _index(self, tool_set: str, tools: Sequence[ToolSpec]) -> Retriever:
         """The index over a whole set, built once."""
         if tool_set not in self._retrievers:
-            self._retrievers[tool_set] = Retriever(tools)
+            self._retrievers[tool_set] = Retriever(tools, self.encoder)
         return self._retrievers[tool_set]
 
     @cached_property
     def _every_tool(self) -> Retriever:
-        return Retriever([tool for found in self._catalog.values() for tool in found])
+        tools = [tool for found in self._catalog.values() for tool in found]
+        return Retriever(tools, self.encoder)
 
     @cached_property
     def all_sets_fit(self) -> bool:
@@ -99,7 +109,8 @@ class ShownTools:
                     description=" ".join(f"{t.name} {t.description}" for t in tools),
                 )
                 for name, tools in self._catalog.items()
-            ]
+            ],
+            self.encoder,
         )
 
     def _part(self, sets: Sequence[ToolSpec]) -> Catalog:

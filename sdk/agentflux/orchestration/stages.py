@@ -13,8 +13,8 @@ import jsonschema
 
 from agentflux.contracts import prompts
 from agentflux.contracts.bundle import AdapterEntry, Manifest
+from agentflux.contracts.experts import NO_EXPERTS, Experts
 from agentflux.contracts.grammar import copying_grammar
-from agentflux.contracts.intents import Intents
 from agentflux.contracts.prompts import Situation, StagePrompt
 from agentflux.contracts.tools import Catalog, ToolCall, ToolSpec
 from agentflux.errors import SchemaNotSupported
@@ -70,22 +70,25 @@ class Stages:
         manifest: Manifest,
         catalog: Catalog,
         *,
-        intents: Intents | None = None,
+        experts: Experts = NO_EXPERTS,
     ) -> None:
-        """Set them up. intents: the bundle's classifier, if it has one (`bundle_intents`)."""
-        self._engine, self._manifest, self._intents = engine, manifest, intents
+        """Set them up. experts: who else is heard, see `agentflux.contracts.experts`."""
+        self._engine, self._manifest, self._experts = engine, manifest, experts
         self.catalog = catalog
         self._shown = ShownTools(
-            manifest.chat, catalog, context_tokens=manifest.runtime.context_tokens
+            manifest.chat,
+            catalog,
+            context_tokens=manifest.runtime.context_tokens,
+            encoder=experts.retriever,
         )
-        self._opinions = SecondOpinions(manifest, catalog, self._shown, intents)
+        self._opinions = SecondOpinions(manifest, catalog, self._shown, experts.intents)
         self._trained = {(t.tool_set, t.name, t.sha256): t.copied for t in manifest.catalog}
 
     def with_catalog(self, catalog: Catalog) -> "Stages":
         """Return these stages over other tools."""
         if catalog is self.catalog:
             return self
-        return Stages(self._engine, self._manifest, catalog, intents=self._intents)
+        return Stages(self._engine, self._manifest, catalog, experts=self._experts)
 
     def decide(
         self,
@@ -225,7 +228,7 @@ class Stages:
         scores = self._engine.choose(request, cancel=cancel)
         if opinion is not None:
             scores = joined(scores, opinion)
-        if opinion is None or not opinion.every:  # BM25 knows nothing of `none`
+        if opinion is None or not opinion.every:  # the threshold is of trained tools
             scores = _without_weak_none(scores, min_none)
         record = StageRecord(
             stage=stage,

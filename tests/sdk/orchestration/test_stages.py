@@ -16,6 +16,7 @@ from sdk.support import (
 
 from agentflux import Step, ToolCall
 from agentflux.contracts.bundle import CatalogTool
+from agentflux.contracts.experts import Experts
 from agentflux.contracts.intents import Intents
 from agentflux.contracts.prompts import Situation
 from agentflux.engines.scripted import Entry
@@ -150,7 +151,7 @@ UNSURE_OF_READ = Scores(
 def decide_with(intents: Intents, script: list[Entry], *, sets: tuple[str, ...], steps: int = 0):
     past = Step(call=ToolCall(tool_set="files", tool="roots"), observation="/srv")
     catalog = {name: CATALOG[name] for name in sets}
-    stages, engine = scripted_stages(script, catalog=catalog, intents=intents)
+    stages, engine = scripted_stages(script, catalog=catalog, experts=Experts(intents=intents))
     situation = Situation(request="what is here", steps=(past,) * steps)
     decision = stages.decide(situation, emit=lambda event: None, cancel=None)
     return decision, engine.requests

@@ -1,0 +1,84 @@
+"""The bi-encoder's file, how it reads texts, and what fits what."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from agentflux import ToolSpec
+from agentflux.contracts.retriever import READING, BiEncoder, known_words, load_retriever
+from agentflux.errors import FileMismatch
+from agentflux.orchestration.retrieval import Retriever
+
+WORDS = ("delete", "remind", "remove", "alarm", "file")
+TOOLS = (
+    ToolSpec(tool_set="disk", name="delete_file", description="Delete it"),
+    ToolSpec(tool_set="clock", name="setAlarm", description=""),
+)
+
+
+def encoder() -> BiEncoder:
+    """Two directions: delete, remove and file; remind and alarm."""
+    vectors = np.array([[90, 0], [0, 50], [120, 0], [0, 127], [10, 0]], np.int8)
+    ones = np.ones(len(WORDS), np.float16)
+    return BiEncoder(
+        vocabulary=WORDS,
+        vectors=vectors,
+        request_weights=ones,
+        tool_weights=ones,
+        scale=10.0,
+        none=3.0,
+    )
+
+
+def test_a_request_finds_the_tool_that_shares_its_meaning_and_no_word() -> None:
+    for request, best in (("remove the old one", 0), ("Remind me at noon", 1)):
+        scores = Retriever(TOOLS, encoder()).scores(request)
+        assert scores[best] == pytest.approx(10, rel=1e-4)
+        assert scores[1 - best] == pytest.approx(0, abs=1e-4)
+        assert Retriever(TOOLS).scores(request) == [0, 0]
+
+
+def test_shared_words_count_on_top() -> None:
+    plain, both = Retriever(TOOLS), Retriever(TOOLS, encoder())
+    assert both.scores("alarm")[1] == pytest.approx(10 + 0.7 * plain.scores("alarm")[1], rel=1e-4)
+
+
+def test_words_are_split_at_cases_and_unknown_ones_are_known_by_their_beginning() -> None:
+    index = encoder().index
+    found = known_words("setAlarms: REMINDER deleted_files, removal xyz", index)
+    assert [WORDS[at] for at in found] == ["alarm", "remind", "delete", "file"]
+
+
+def test_a_request_of_unknown_words_fits_nothing_in_particular() -> None:
+    assert Retriever(TOOLS, encoder()).scores("¿qué hora es?") == [0, 0]
+    assert not encoder().request("").any()
+
+
+def test_the_file_gives_back_what_was_saved_and_equal_bytes(tmp_path: Path) -> None:
+    first, second = tmp_path / "a.npz", tmp_path / "b.npz"
+    encoder().save(first)
+    load_retriever(first).save(second)
+    assert first.read_bytes() == second.read_bytes()
+    assert (load_retriever(second).request("remove") == encoder().request("remove")).all()
+
+
+def test_a_damaged_file_or_one_of_another_reading_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "retriever.npz"
+    replace(encoder(), vocabulary=WORDS[1:]).save(path)
+    with pytest.raises(FileMismatch, match="for 4 words"):
+        load_retriever(path)
+    with monkeypatch.context() as patched:
+        patched.setattr("agentflux.contracts.retriever.READING", READING + 1)
+        encoder().save(path)
+    with pytest.raises(FileMismatch, match=f"version {READING + 1}.*afx-train retriever"):
+        load_retriever(path)
+    encoder().save(path)
+    whole = path.read_bytes()
+    for content in (b"", b"text", whole[: len(whole) // 2]):
+        path.write_bytes(content)
+        with pytest.raises(FileMismatch, match=r"retriever\.npz cannot be read"):
+            load_retriever(path)
