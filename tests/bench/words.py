@@ -1,6 +1,6 @@
 """What word counts alone know: a floor that adapters have to beat.
 
-    pip install scikit-learn && python tests/bench/words.py samples/desk_assistant/data [--curve]
+    python tests/bench/words.py samples/desk_assistant/data [--curve]
 
 A logistic regression on word and character n-grams of the request names the tool set and the tool
 of first steps. It sees no catalog, serves no other tool and writes no arguments; trained and asked
