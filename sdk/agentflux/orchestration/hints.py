@@ -28,7 +28,10 @@ from agentflux.ports import Scores
 
 # Found on servers of `samples/general` that no adapter was trained on: `tests/bench/hints.py`.
 SHARED_MODEL, SHARED = 0.7, 2.0
-MEANT_MODEL, MEANT = 0.3, 1.0
+MEANT_MODEL, MEANT = 0.5, 1.0
+# The bi-encoder learned how often its own examples have no tool; beside a model that says so, too,
+# its `none` counts by so much less (a logit).
+NONE_LESS = 3.0
 # Found on the sample's dev split, where all of (0.5, 0.5), (0.5, 1) and (1, 1) do as well.
 INTENTS_MODEL, INTENTS = 0.5, 1.0
 _FLOOR = 1e-9
@@ -99,7 +102,7 @@ def of_fits(scores: Mapping[str, float], encoder: BiEncoder | None) -> Opinion:
     """Return what fits say of names: their logits by the bi-encoder, or BM25 without one."""
     if encoder is None:
         return Opinion(scores=scores, model=SHARED_MODEL, other=SHARED, every=True)
-    told = {**scores, NONE: encoder.none}
+    told = {**scores, NONE: encoder.none - NONE_LESS}
     return Opinion(scores=told, model=MEANT_MODEL, other=MEANT, every=True)
 
 

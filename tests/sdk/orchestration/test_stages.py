@@ -2,6 +2,8 @@
 
 import math
 
+import numpy as np
+import numpy.typing as npt
 import pytest
 from sdk.support import (
     CATALOG,
@@ -14,11 +16,12 @@ from sdk.support import (
     spec,
 )
 
-from agentflux import Step, ToolCall
+from agentflux import Step, ToolCall, ToolSpec
 from agentflux.contracts.bundle import CatalogTool
 from agentflux.contracts.experts import Experts
 from agentflux.contracts.intents import Intents
 from agentflux.contracts.prompts import Situation
+from agentflux.contracts.retriever import BiEncoder
 from agentflux.engines.scripted import Entry
 from agentflux.ports import Choosing, Generation, Scores, Usage
 
@@ -194,6 +197,37 @@ def test_what_tools_that_are_not_connected_would_serve_none_serves() -> None:
     decision, _ = decide_with(Saying(**says, none=0.01), script, sets=("files", "clock"))
     assert decision.call is not None
     assert decision.call.tool_set == "clock"
+
+
+class Meaning(BiEncoder):
+    """A bi-encoder to which all tools are alike and that is sure of `none` or far from it."""
+
+    def __init__(self, none: float) -> None:
+        object.__setattr__(self, "none", none)
+        object.__setattr__(self, "scale", 1.0)
+
+    def request(self, text: str) -> npt.NDArray[np.float32]:
+        return np.ones(1, np.float32)
+
+    def tool(self, tool: ToolSpec) -> npt.NDArray[np.float32]:
+        return np.ones(1, np.float32)
+
+
+@pytest.mark.parametrize(("none", "tool"), [(30.0, None), (0.0, "list")])
+def test_of_unknown_tools_the_bi_encoder_says_how_well_none_fits(
+    none: float, tool: str | None
+) -> None:
+    doubt = Scores(
+        best="list", probability=0.6, margin=0.2, usage=Usage(), alternatives=(("none", 0.4),)
+    )
+    stages, engine = scripted_stages(
+        [doubt, '{"path":"a"}'],
+        catalog={"files": CATALOG["files"]},
+        experts=Experts(retriever=Meaning(none)),
+    )
+    decision = stages.decide(asked("qwerty"), emit=lambda event: None, cancel=None)
+    assert engine.requests[0].every
+    assert (decision.call and decision.call.tool) == tool
 
 
 def test_a_threshold_holds_for_the_adapter_that_it_was_found_for_and_for_no_other() -> None:
