@@ -164,10 +164,15 @@ def _manifest(
         runtime=settings,
         adapters=subject.entries,
         catalog=merged_catalog(placed),
-        **{name: file for name, file in FILES.items() if (folder / file).exists()},
+        intents=_there(folder, FILES["intents"]),
+        retriever=_there(folder, FILES["retriever"]),
         certificate=certificate,
         files=list_files(folder),
     )
+
+
+def _there(folder: Path, file: str) -> str | None:
+    return file if (folder / file).exists() else None
 
 
 def _base_info(subject: Subject, types: GraphTypes) -> BaseModelInfo:

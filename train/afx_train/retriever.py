@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import numpy as np
 import torch
@@ -165,11 +166,14 @@ def _train(
         for _ in range(EPOCHS):
             rng.shuffle(rows)
             for first, end in pairwise(range(0, len(rows) + 1, BATCH)):
-                loss = _loss(towers, rows[first:end], texts, members, rng)
-                optimizer.zero_grad()
-                loss.backward()
-                optimizer.step()
                 advance()
+                batch = rows[first:end]
+                if all(row.tool is None for row in batch):
+                    continue  # nothing to choose from
+                loss = _loss(towers, batch, texts, members, rng)
+                optimizer.zero_grad()
+                loss.backward()  # type: ignore[no-untyped-call]
+                optimizer.step()
 
 
 def _loss(
@@ -205,8 +209,8 @@ def _embeddings(base: Path) -> tuple[list[str], Tensor]:
     tokens: dict[str, int] = AutoTokenizer.from_pretrained(base).get_vocab()
     words = {match[1]: at for token, at in tokens.items() if (match := _WORD.fullmatch(token))}
     vocabulary = sorted(words)
-    model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
-    table = model.get_input_embeddings().weight.detach()
+    model: Any = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
+    table: Tensor = model.get_input_embeddings().weight.detach()
     return vocabulary, table[[words[word] for word in vocabulary]] - table.mean(dim=0)
 
 
