@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from afx_export.errors import AdapterRefused
 from agentflux.contracts.cache import weights_sha256
-from agentflux.contracts.experts import FILES, READERS
+from agentflux.contracts.experts import FILES
 from agentflux.errors import ConfigError
 
 CONFIG = "adapter_config.json"
@@ -116,13 +116,13 @@ def find_experts(folders: Sequence[Path]) -> dict[str, Path]:
         FileMismatch: one cannot be read.
     """
     found: dict[str, Path] = {}
-    for name, file in FILES.items():
+    for name, (file, read) in FILES.items():
         paths = [folder / file for folder in folders if (folder / file).is_file()]
         if len({path.read_bytes() for path in paths}) > 1:
             msg = f"two of the folders hold an {file}, and a bundle has one"
             raise ConfigError(msg, where="--adapters")
         for path in paths[:1]:
-            READERS[name](path)
+            read(path)
             found[name] = path
     return found
 

@@ -41,7 +41,6 @@ from agentflux.contracts.bundle import (
     RuntimeSettings,
 )
 from agentflux.contracts.cache import weights_sha256
-from agentflux.contracts.experts import FILES
 from agentflux.errors import ConfigError
 
 
@@ -84,7 +83,9 @@ def build(request: Request) -> Manifest:
         for path in experts.values():
             shutil.copyfile(path, folder / path.name)
         certificate = certify(subject, folder, settings)
+        names = {part: path.name for part, path in experts.items()}
         manifest = _manifest(name, subject, placed, settings, certificate, folder)
+        manifest = manifest.model_copy(update=names)
         (folder / MANIFEST).write_text(manifest.to_json(), encoding="utf-8")
     return manifest
 
@@ -164,15 +165,9 @@ def _manifest(
         runtime=settings,
         adapters=subject.entries,
         catalog=merged_catalog(placed),
-        intents=_there(folder, FILES["intents"]),
-        retriever=_there(folder, FILES["retriever"]),
         certificate=certificate,
         files=list_files(folder),
     )
-
-
-def _there(folder: Path, file: str) -> str | None:
-    return file if (folder / file).exists() else None
 
 
 def _base_info(subject: Subject, types: GraphTypes) -> BaseModelInfo:

@@ -8,7 +8,7 @@ one or `none` among a few servers, as a device would offer them.
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from random import Random
@@ -88,7 +88,7 @@ def train_retriever(corpus: Corpus, base: Path, *, seed: int, one_catalog: int) 
         "dev": f"{right} of {asked}",
     }
     return Learned(
-        encoder=towers.encoder(vocabulary, card), learned=len(train), right=right, asked=asked
+        encoder=replace(encoder, card=card), learned=len(train), right=right, asked=asked
     )
 
 
@@ -137,7 +137,7 @@ class _Towers(nn.Module):
         ]
 
     @torch.no_grad()
-    def encoder(self, vocabulary: Sequence[str], card: dict[str, str] | None = None) -> BiEncoder:
+    def encoder(self, vocabulary: Sequence[str]) -> BiEncoder:
         """Return it as it is exported: eight bits a number, each word's vector of its own scale."""
         vectors = self.vectors(torch.arange(len(vocabulary)))
         steps = vectors.abs().amax(dim=1, keepdim=True) / 127
@@ -150,7 +150,6 @@ class _Towers(nn.Module):
             tool_weights=tool,
             scale=float(self.scale),
             none=float(self.none),
-            card=card or {},
         )
 
 

@@ -8,11 +8,10 @@ from agentflux.contracts.bundle import Manifest
 from agentflux.contracts.intents import INTENTS, Intents, load_intents
 from agentflux.contracts.retriever import RETRIEVER, BiEncoder, load_retriever
 
-# Files that travel beside adapters, by the manifest's field that names them.
-FILES: Mapping[str, str] = {"intents": INTENTS, "retriever": RETRIEVER}
-READERS: Mapping[str, Callable[[Path], object]] = {
-    "intents": load_intents,
-    "retriever": load_retriever,
+# Files that travel beside adapters and their readers, by the manifest's field that names them.
+FILES: Mapping[str, tuple[str, Callable[[Path], object]]] = {
+    "intents": (INTENTS, load_intents),
+    "retriever": (RETRIEVER, load_retriever),
 }
 
 

@@ -9,10 +9,8 @@ arXiv 0902.2206); the model is a multinomial logistic regression. It is for the 
 a request: what has to follow a call, words alone do not tell.
 """
 
-import json
 import math
 import re
-import zipfile
 import zlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -21,7 +19,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from agentflux.errors import FileMismatch
+from agentflux.contracts.arrays import Array, ArrayFile
 
 INTENTS = "intents.npz"
 # Written into the file: weights mean nothing under other features.
@@ -61,18 +59,14 @@ class Intents:
 
     def save(self, path: Path) -> None:
         """Write the file, by a temporary name. Equal content gives equal bytes."""
-        partial = path.with_name(path.name + ".partial")
-        with partial.open("wb") as stream:
-            np.savez_compressed(
-                stream,
-                features=np.array(FEATURES),
-                labels=np.array(self.labels),
-                weights=self.weights,
-                scale=self.scale,
-                bias=self.bias,
-                card=np.array(json.dumps(dict(self.card), sort_keys=True)),
-            )
-        partial.replace(path)
+        _FILE.save(
+            path,
+            self.card,
+            labels=np.array(self.labels),
+            weights=self.weights,
+            scale=self.scale,
+            bias=self.bias,
+        )
 
 
 def features(request: str) -> tuple[list[int], list[float]]:
@@ -103,33 +97,27 @@ def load_intents(path: Path) -> Intents:
     Raises:
         FileMismatch: it is no such file, or of other features than this version computes.
     """
-    try:
-        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as held:
-            version = int(held["features"])
-            if version != FEATURES:
-                msg = f"has features of version {version}, this SDK computes {FEATURES}"
-                raise _unusable(path, msg)
-            found = Intents(
-                labels=tuple(str(label) for label in held["labels"].tolist()),
-                weights=held["weights"],
-                scale=held["scale"].astype(np.float32),
-                bias=held["bias"].astype(np.float32),
-                card=json.loads(str(held["card"])),
-            )
-    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
-        raise _unusable(path, f"cannot be read: {error}") from error
+    return _FILE.load(path, _read)
+
+
+_FILE = ArrayFile(of="features", version=FEATURES, made_by="afx-train intents")
+
+
+def _read(held: Mapping[str, Array], card: dict[str, str]) -> Intents:
+    found = Intents(
+        labels=tuple(str(label) for label in held["labels"].tolist()),
+        weights=held["weights"],
+        scale=held["scale"].astype(np.float32),
+        bias=held["bias"].astype(np.float32),
+        card=card,
+    )
     count = len(set(found.labels))
     shapes = (found.weights.shape, found.scale.shape, found.bias.shape)
     if shapes != ((1 << BITS, count), (count,), (count,)) or found.weights.dtype != np.int8:
-        raise _unusable(path, f"has arrays of the shapes {shapes} for {count} labels")
+        msg = f"it has arrays of the shapes {shapes} for {count} labels"
+        raise ValueError(msg)
     return found
 
 
 def _grams(word: str) -> Iterable[str]:
     return (f"#{word[i : i + n]}" for n in _LETTERS for i in range(len(word) - n + 1))
-
-
-def _unusable(path: Path, what: str) -> FileMismatch:
-    return FileMismatch(
-        f"{path.name} {what}", bundle=str(path.parent), hint="make it with: afx-train intents"
-    )

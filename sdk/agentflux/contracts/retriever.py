@@ -7,9 +7,7 @@ It is trained on many servers, starting from the base model's own token embeddin
 tools that it never saw better than shared words alone do; reading takes well under a millisecond.
 """
 
-import json
 import re
-import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -18,8 +16,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from agentflux.contracts.arrays import Array, ArrayFile
 from agentflux.contracts.tools import ToolSpec
-from agentflux.errors import FileMismatch
 
 RETRIEVER = "retriever.npz"
 # Written into the file: vectors mean nothing under another way to split and describe.
@@ -76,19 +74,15 @@ class BiEncoder:
 
     def save(self, path: Path) -> None:
         """Write the file, by a temporary name. Equal content gives equal bytes."""
-        partial = path.with_name(path.name + ".partial")
-        with partial.open("wb") as stream:
-            np.savez_compressed(
-                stream,
-                reading=np.array(READING),
-                vocabulary=np.array("\n".join(self.vocabulary)),
-                vectors=self.vectors,
-                request_weights=self.request_weights,
-                tool_weights=self.tool_weights,
-                numbers=np.array([self.scale, self.none]),
-                card=np.array(json.dumps(dict(self.card), sort_keys=True)),
-            )
-        partial.replace(path)
+        _FILE.save(
+            path,
+            self.card,
+            vocabulary=np.array("\n".join(self.vocabulary)),
+            vectors=self.vectors,
+            request_weights=self.request_weights,
+            tool_weights=self.tool_weights,
+            numbers=np.array([self.scale, self.none]),
+        )
 
 
 _TINY = 1e-6
@@ -122,32 +116,26 @@ def load_retriever(path: Path) -> BiEncoder:
     Raises:
         FileMismatch: it is no such file, or made for another version's reading of words.
     """
-    try:
-        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as held:
-            reading = int(held["reading"])
-            if reading != READING:
-                msg = f"reads words as version {reading} did, this SDK as {READING}"
-                raise _unusable(path, msg)
-            scale, none = (float(number) for number in held["numbers"])
-            found = BiEncoder(
-                vocabulary=tuple(str(held["vocabulary"]).split("\n")),
-                vectors=held["vectors"],
-                request_weights=held["request_weights"],
-                tool_weights=held["tool_weights"],
-                scale=scale,
-                none=none,
-                card=json.loads(str(held["card"])),
-            )
-    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
-        raise _unusable(path, f"cannot be read: {error}") from error
+    return _FILE.load(path, _read)
+
+
+_FILE = ArrayFile(of="reading", version=READING, made_by="afx-train retriever")
+
+
+def _read(held: Mapping[str, Array], card: dict[str, str]) -> BiEncoder:
+    scale, none = (float(number) for number in held["numbers"])
+    found = BiEncoder(
+        vocabulary=tuple(str(held["vocabulary"]).split("\n")),
+        vectors=held["vectors"],
+        request_weights=held["request_weights"],
+        tool_weights=held["tool_weights"],
+        scale=scale,
+        none=none,
+        card=card,
+    )
     count = len(set(found.vocabulary))
     shapes = [a.shape for a in (found.vectors, found.request_weights, found.tool_weights)]
     if [shape[0] if shape else 0 for shape in shapes] != [count] * 3 or found.vectors.ndim != 2:
-        raise _unusable(path, f"has arrays of the shapes {shapes} for {count} words")
+        msg = f"it has arrays of the shapes {shapes} for {count} words"
+        raise ValueError(msg)
     return found
-
-
-def _unusable(path: Path, what: str) -> FileMismatch:
-    return FileMismatch(
-        f"{path.name} {what}", bundle=str(path.parent), hint="make it with: afx-train retriever"
-    )

@@ -2,9 +2,10 @@
 
 BM25 over each tool's name, description and parameter names (Robertson and Zaragoza 2009,
 doi:10.1561/1500000019, with k1 = 1.2 and b = 0.75). A name's words count three times. Words are
-split at case changes and underscores and cut to their stems, roughly. A bundle's bi-encoder adds
-what words mean (`agentflux.contracts.retriever`). Tools are sought so where a tool set is too large
-for one prompt, and weighed so where no adapter was trained for them.
+split at case changes and underscores and cut to their stems, roughly. So tools are sought where a
+tool set is too large for one prompt: recall among the first k is what counts there, and BM25 has
+more of it than the bi-encoder. Where no adapter was trained for the tools they are weighed, the
+best one counts, and a bundle's bi-encoder adds what words mean (`agentflux.contracts.retriever`).
 """
 
 import math
@@ -41,11 +42,11 @@ class Retriever:
         self._in = Counter(word for counts in self._counts for word in counts)
 
     def best(self, text: str, limit: int) -> tuple[ToolSpec, ...]:
-        """Return the `limit` tools that fit the text best, in the tool set's own order.
+        """Return the `limit` tools whose words fit the text best, in the tool set's own order.
 
         In one order the same tools make the same prompt, so its KV cache can be used again.
         """
-        scores = self.scores(text)
+        scores = self._shared(text)
         ranked = sorted(range(len(scores)), key=lambda index: (-scores[index], index))
         return tuple(self._tools[index] for index in sorted(ranked[:limit]))
 
@@ -55,8 +56,7 @@ class Retriever:
         Without a bi-encoder BM25, 0 where they share no word; with one a logit, of which the
         encoder's `none` is that of no tool.
         """
-        query = set(words(text))
-        shared = [self._score(index, query) for index in range(len(self._tools))]
+        shared = self._shared(text)
         if not self._encoder:
             return shared
         meant, scale = self._encoder.request(text), self._encoder.scale
@@ -64,6 +64,10 @@ class Retriever:
             scale * float(vector @ meant) + SHARED * score
             for vector, score in zip(self._vectors, shared, strict=True)
         ]
+
+    def _shared(self, text: str) -> list[float]:
+        query = set(words(text))
+        return [self._score(index, query) for index in range(len(self._tools))]
 
     def _score(self, index: int, query: set[str]) -> float:
         counts, length = self._counts[index], self._lengths[index]

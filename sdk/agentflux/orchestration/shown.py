@@ -109,8 +109,7 @@ class ShownTools:
                     description=" ".join(f"{t.name} {t.description}" for t in tools),
                 )
                 for name, tools in self._catalog.items()
-            ],
-            self.encoder,
+            ]
         )
 
     def _part(self, sets: Sequence[ToolSpec]) -> Catalog:

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from agentflux import ToolSpec
+from agentflux.contracts import retriever
 from agentflux.contracts.retriever import READING, BiEncoder, known_words, load_retriever
 from agentflux.errors import FileMismatch
 from agentflux.orchestration.retrieval import Retriever
@@ -72,7 +73,8 @@ def test_a_damaged_file_or_one_of_another_reading_is_refused(
     with pytest.raises(FileMismatch, match="for 4 words"):
         load_retriever(path)
     with monkeypatch.context() as patched:
-        patched.setattr("agentflux.contracts.retriever.READING", READING + 1)
+        newer = replace(retriever._FILE, version=READING + 1)  # noqa: SLF001 - a file from there
+        patched.setattr(retriever, "_FILE", newer)
         encoder().save(path)
     with pytest.raises(FileMismatch, match=f"version {READING + 1}.*afx-train retriever"):
         load_retriever(path)
@@ -82,3 +84,9 @@ def test_a_damaged_file_or_one_of_another_reading_is_refused(
         path.write_bytes(content)
         with pytest.raises(FileMismatch, match=r"retriever\.npz cannot be read"):
             load_retriever(path)
+
+
+def test_what_is_shown_of_a_long_list_is_for_shared_words() -> None:
+    request = "remind me of the file"  # means the alarm, shares a word with the other
+    both = Retriever(TOOLS, encoder())
+    assert both.best(request, 1) == Retriever(TOOLS).best(request, 1) == TOOLS[:1]
