@@ -1,7 +1,8 @@
 """Which parameters count as copied."""
 
-from afx_train.copied import copied_parameters
+from afx_train.copied import Copying, copied_parameters
 from afx_train.trajectory import Trajectory, TrajectoryStep
+from agentflux.contracts.spans import ANY_NUMBER, EMPTY
 
 
 def trajectory(number: int, request: str, arguments: dict[str, object], split: str) -> Trajectory:
@@ -24,9 +25,31 @@ def test_a_parameter_is_copied_when_nearly_all_training_values_stand_before_it()
         for n in range(20)
     ]
     other_split = [trajectory(99, "read it", {"path": "made up"}, "dev")]
-    assert copied_parameters(copies + other_split) == {("files", "read"): ("path",)}
+    mode = {"mode": ("r",)}  # a word of its own
+    assert copied_parameters(copies + other_split) == {("files", "read"): Copying(("path",), mode)}
     assert copied_parameters(copies[:19]) == {}
-    assert copied_parameters([*copies, trajectory(98, "x", {"path": "made up"}, "train")]) == {}
+    made_up = [*copies, trajectory(98, "x", {"path": "made up"}, "train")]
+    assert copied_parameters(made_up) == {("files", "read"): Copying((), mode)}
+
+
+def test_a_parameter_is_worded_when_its_words_stood_before_or_are_its_own() -> None:
+    items = [
+        trajectory(n, f"the {n} newest of table_{n}, under 'plan {n}'", made, "train")
+        for n in range(20)
+        for made in (
+            {"query": f"SELECT * FROM table_{n} LIMIT {n + 1}"},
+            {"path": f"plan/table {n}.md"},
+            {"text": "" if n % 2 else f"newest {n}"},
+        )
+    ]
+    assert copied_parameters(items)["files", "read"].worded == {
+        "path": ("md",),
+        "query": (ANY_NUMBER, "FROM", "LIMIT", "SELECT"),
+        "text": (EMPTY,),
+    }
+    # a word of one value in twenty is none of the parameter's own
+    strange = [trajectory(90, "the newest", {"path": "invented.md"}, "train")]
+    assert "path" not in copied_parameters(items + strange)["files", "read"].worded
 
 
 def test_a_value_may_come_from_an_earlier_observation() -> None:
@@ -40,4 +63,4 @@ def test_a_value_may_come_from_an_earlier_observation() -> None:
         )
         item = trajectory(number, "read the only file", {}, "train")
         items.append(item.model_copy(update={"steps": (first, second)}))
-    assert copied_parameters(items) == {("files", "read"): ("path",)}
+    assert copied_parameters(items) == {("files", "read"): Copying(("path",))}

@@ -109,7 +109,7 @@ def _listing(split: Split, number: int) -> Trajectory:
 
 def _plain(task: Task, model: AdaptedModel, probe: Probe) -> float:
     """Greedy decoding that computes every row anew. The only argument is the one asked for."""
-    grammar = copying_grammar(probe.spec, probe.copied, probe.texts)
+    grammar = copying_grammar(probe.spec, probe.seen.copied, probe.texts, worded=probe.seen.worded)
     matcher = llguidance.LLMatcher(task.codec.constrained, grammar)
     static, done, lowest = task.variants[probe.example.group][0].static, list[int](), 1.0
     while not matcher.is_stopped():

@@ -1,33 +1,78 @@
 """Which string parameters the training data only ever copies from the texts at hand."""
 
-from collections import defaultdict
-from collections.abc import Iterable
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 
 from afx_train.trajectory import Trajectory
-from agentflux.contracts.spans import is_span, string_leaves
+from agentflux.contracts.spans import ANY_NUMBER, EMPTY, is_span, string_leaves, words
 
 MIN_EXAMPLES = 20
 MIN_SHARE = 0.99
+# A parameter's own word stands in so many of its values, and in such a share of them.
+MIN_OWN_COUNT, MIN_OWN_SHARE = 5, 0.005
+MAX_OWN_WORDS = 64
 
 
-def copied_parameters(trajectories: Iterable[Trajectory]) -> dict[tuple[str, str], tuple[str, ...]]:
-    """Return, for each (tool set, tool), the paths whose values are spans of what stood before.
+@dataclass(frozen=True, slots=True)
+class Copying:
+    """Paths of a tool's copied parameters: see `agentflux.contracts.bundle.CatalogTool`."""
 
-    A path counts with at least 20 training values of which at most 1 % are not spans.
+    copied: tuple[str, ...] = ()
+    worded: Mapping[str, tuple[str, ...]] = field(default_factory=dict[str, tuple[str, ...]])
+
+
+def copied_parameters(trajectories: Iterable[Trajectory]) -> dict[tuple[str, str], Copying]:
+    """Return, for each (tool set, tool), what its strings are copied from.
+
+    A path counts with at least 20 training values of which at most 1 % break the rule: first that
+    values are spans, then that they are made of words that stood before, or that so many values
+    have (`SELECT`, any number) that they belong to the parameter.
     """
-    counts: dict[tuple[str, str, str], list[int]] = defaultdict(lambda: [0, 0])
+    values: dict[tuple[str, str], dict[str, _Values]] = defaultdict(lambda: defaultdict(_Values))
     for trajectory in trajectories:
         if trajectory.split != "train":
             continue
         texts = [trajectory.request, trajectory.context]
         for step in trajectory.steps:
+            said = {word for text in texts for word in words(text)}
             for path, value in string_leaves(step.arguments):
-                count = counts[step.tool_set, step.tool, path]
-                count[0] += 1
-                count[1] += is_span(value, texts)
+                values[step.tool_set, step.tool][path].add(value, texts, said)
             texts.append(step.observation)
-    found: dict[tuple[str, str], list[str]] = defaultdict(list)
-    for (tool_set, tool, path), (seen, spans) in sorted(counts.items()):
-        if seen >= MIN_EXAMPLES and spans >= MIN_SHARE * seen:
-            found[tool_set, tool].append(path)
-    return {key: tuple(paths) for key, paths in found.items()}
+    found: dict[tuple[str, str], Copying] = {}
+    for key, paths in sorted(values.items()):
+        copied = tuple(path for path, seen in sorted(paths.items()) if seen.copied)
+        own = {p: seen.own_words() for p, seen in sorted(paths.items()) if p not in copied}
+        worded = {path: listed for path, listed in own.items() if listed is not None}
+        if copied or worded:
+            found[key] = Copying(copied, worded)
+    return found
+
+
+class _Values:
+    """The training values of one parameter."""
+
+    def __init__(self) -> None:
+        self._spans = 0
+        self._new = list[frozenset[str]]()  # of each value, the words that did not stand before
+
+    def add(self, value: str, texts: list[str], said: set[str]) -> None:
+        self._spans += is_span(value, texts)
+        new = {ANY_NUMBER if w.isdecimal() else w for w in words(value) if w not in said}
+        self._new.append(frozenset(new if value else {EMPTY}))
+
+    @property
+    def copied(self) -> bool:
+        count = len(self._new)
+        return count >= MIN_EXAMPLES and self._spans >= MIN_SHARE * count
+
+    def own_words(self) -> tuple[str, ...] | None:
+        """The words that belong to the parameter, or None where values have others, too."""
+        count = len(self._new)
+        counts = Counter(word for new in self._new for word in new)
+        least = max(MIN_OWN_COUNT, MIN_OWN_SHARE * count)
+        own = {word for word, seen in counts.items() if seen >= least}
+        kept = sum(new <= own for new in self._new)
+        if count < MIN_EXAMPLES or kept < MIN_SHARE * count or len(own) > MAX_OWN_WORDS:
+            return None
+        return tuple(sorted(own))

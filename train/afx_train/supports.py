@@ -20,6 +20,7 @@ from afx_train.refusals import Decision
 from afx_train.scoring import allowed_ids
 from afx_train.task import Task
 from afx_train.trajectory import Trajectory, TrajectoryStep
+from agentflux.contracts.bundle import CatalogTool
 from agentflux.contracts.grammar import copying_grammar
 from agentflux.contracts.prompts import shown_texts
 from agentflux.contracts.spans import is_span
@@ -36,14 +37,14 @@ class Probe:
 
     example: Example
     spec: ToolSpec
-    copied: tuple[str, ...]
+    seen: CatalogTool
     texts: tuple[str, ...]
     missing: bool
 
     @property
     def asked_for(self) -> frozenset[str]:
         """The parameters that the device asks for where they are missing."""
-        return frozenset(self.spec.input_schema.get("required") or ()) & frozenset(self.copied)
+        return frozenset(self.spec.input_schema.get("required") or ()) & frozenset(self.seen.copied)
 
 
 def support_decisions(model: AdaptedModel, task: Task) -> list[Decision]:
@@ -61,22 +62,22 @@ def support_decisions(model: AdaptedModel, task: Task) -> list[Decision]:
 
 def probes(task: Task) -> Iterator[Probe]:
     """The dev split's calls with a copied, required argument, each also without its value."""
-    copied = {(t.tool_set, t.name): t.copied for t in task.catalog()}
+    catalog = {(t.tool_set, t.name): t for t in task.catalog()}
     dev = [t for t in task.corpus.trajectories if t.split == "dev"]
     chosen = some_trajectories((t.id for t in dev), MAX_TRAJECTORIES)
     for trajectory in (t for t in dev if chosen is None or t.id in chosen):
         for number, step in enumerate(trajectory.steps):
-            paths = copied.get((step.tool_set, step.tool), ())
-            if task.plan.tool not in (None, step.tool) or not paths:
+            seen = catalog.get((step.tool_set, step.tool))
+            if task.plan.tool not in (None, step.tool) or seen is None or not seen.copied:
                 continue
-            whole = _probe(task, trajectory, number, step, paths, missing=False)
+            whole = _probe(task, trajectory, number, step, seen, missing=False)
             value = next((step.arguments.get(name) for name in sorted(whole.asked_for)), None)
             if not isinstance(value, str) or not value:
                 continue
             yield whole
             request = trajectory.request.replace(value, "it")
             without = trajectory.model_copy(update={"request": request})
-            lacking = _probe(task, without, number, step, paths, missing=True)
+            lacking = _probe(task, without, number, step, seen, missing=True)
             if request != trajectory.request and not is_span(value, lacking.texts):
                 yield lacking
 
@@ -88,9 +89,9 @@ def support(model: AdaptedModel, task: Task, probe: Probe) -> float:
     """
     example, codec = probe.example, task.codec
     static = task.variants[example.group][0].static
-    matcher = llguidance.LLMatcher(
-        codec.constrained, copying_grammar(probe.spec, probe.copied, probe.texts)
-    )
+    seen = probe.seen
+    grammar = copying_grammar(probe.spec, seen.copied, probe.texts, worded=seen.worded)
+    matcher = llguidance.LLMatcher(codec.constrained, grammar)
     lowest, at, done = 1.0, 0, list[int]()
     with torch.no_grad():
         rows = Rows(before=[example.before], tokens=[example.prompt])
@@ -120,7 +121,7 @@ def _probe(  # noqa: PLR0913 - internal
     trajectory: Trajectory,
     number: int,
     step: TrajectoryStep,
-    copied: tuple[str, ...],
+    seen: CatalogTool,
     *,
     missing: bool,
 ) -> Probe:
@@ -129,7 +130,7 @@ def _probe(  # noqa: PLR0913 - internal
     return Probe(
         example=part.maker.arguments(trajectory, number, step, spec),
         spec=spec,
-        copied=copied,
+        seen=seen,
         texts=shown_texts(situation(trajectory, number)),
         missing=missing,
     )

@@ -12,7 +12,7 @@ from pydantic import BaseModel
 from afx_train.batching import Batch, Shown, epoch_rows, packed_batches, plain_batches
 from afx_train.catalogs import Variant
 from afx_train.codec import Codec, Tokens
-from afx_train.copied import copied_parameters
+from afx_train.copied import Copying, copied_parameters
 from afx_train.corpus import Corpus
 from afx_train.errors import DataError
 from afx_train.examples import Example, ExampleMaker
@@ -134,7 +134,8 @@ class Task:
                 tool_set=name,
                 name=tool.name,
                 sha256=tool.sha256,
-                copied=copied.get((name, tool.name), ()),
+                copied=copied.get((name, tool.name), Copying()).copied,
+                worded=dict(copied.get((name, tool.name), Copying()).worded),
             )
             for catalog in served
             for name, tools in catalog.items()

@@ -127,13 +127,16 @@ class CatalogTool(_Model):
     """A tool that the adapters were trained for, pinned by the hash of its description.
 
     `copied`: paths of string parameters that training only ever copied from the request, the
-    context or an observation, such as `path` or `edits[].oldText`.
+    context or an observation, such as `path` or `edits[].oldText`. `worded`: of those that it put
+    together of words from there, each with the further words that it used (see
+    `agentflux.contracts.spans`).
     """
 
     tool_set: str
     name: str
     sha256: Sha256
     copied: tuple[str, ...] = ()
+    worded: dict[str, tuple[str, ...]] = Field(default_factory=dict)
 
 
 class ParityRow(_Model):

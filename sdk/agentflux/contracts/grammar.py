@@ -8,6 +8,7 @@ Needs llguidance, no tokenizer library.
 import json
 from collections.abc import Collection, Mapping, Sequence
 from functools import lru_cache
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import llguidance
@@ -48,19 +49,26 @@ def _grammar(closed_schema: str) -> str:
     return grammar
 
 
-def copying_grammar(tool: ToolSpec, copied: Collection[str], texts: Sequence[str]) -> str:
-    """Do as `arguments_grammar` does; the strings at the paths `copied` are spans of the texts.
+def copying_grammar(
+    tool: ToolSpec,
+    copied: Collection[str],
+    texts: Sequence[str],
+    *,
+    worded: Mapping[str, Collection[str]] = MappingProxyType({}),
+) -> str:
+    """Do as `arguments_grammar` does, with strings that are copied from the texts.
 
-    Where the schema has no plain string at such a path, the grammar does not hold it to spans.
+    Those at the paths `copied` are spans, those at `worded` are made of words from there and of
+    their own. Where the schema has no plain string at such a path, nothing is held to the texts.
 
     Raises:
         SchemaNotSupported: as `arguments_grammar` does.
     """
     plain = arguments_grammar(tool)
-    if not copied:
+    if not copied and not worded:
         return plain
     try:
-        return copying_rules(_closed(tool.input_schema), copied, texts)
+        return copying_rules(_closed(tool.input_schema), copied, texts, worded)
     except ValueError:
         return plain
 

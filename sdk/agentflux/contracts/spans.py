@@ -1,11 +1,13 @@
-"""Grammars whose strings are copied: values that may only be spans of the texts at hand.
+"""Grammars whose strings are copied: values that are spans, or words, of the texts at hand.
 
 A small model that writes a path or a name letter by letter drops letters, and invents values that
 nobody gave. Where all training values of a parameter were copied from the request, the context or
-an observation, decoding is held to such spans. Uses llguidance's substring terminals.
+an observation, decoding is held to such spans (llguidance's substring terminals). Where values are
+put together of words from there (a folder and a file's name, a pattern, a statement of SQL), it
+is held to these words, to those that belong to the parameter itself (`SELECT`), and to any marks.
 
 A parameter is named by its path: `path`, `edits[].oldText`, `files[]`. A span begins and ends
-between words and stays in one line.
+between words and stays in one line. A word is a run of letters and digits: `_` parts two of them.
 """
 
 import json
@@ -14,6 +16,11 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 _ATOM = re.compile(r"\w+|\s|[^\w\s]")
+_WORD = re.compile(r"[^\W_]+")
+# A character between words as it is spelled within JSON: no letter, no digit, nothing to escape.
+_MARK = r"/[^\p{L}\p{N}\x22\\\x00-\x1f]|\\[\x22\\nrtbf]/"
+ANY_NUMBER = "#"  # among a parameter's own words: every number is one of them
+EMPTY = ""  # among a parameter's own words: the value may be empty
 _STRING, _NULL = {"type": "string"}, {"type": "null"}
 _OPEN = frozenset({"type", "default", "anyOf"})
 
@@ -38,19 +45,31 @@ def is_span(text: str, texts: Iterable[str]) -> bool:
     return any(_stands_in(atoms, _ATOM.findall(line)) for t in texts for line in t.splitlines())
 
 
-def copying_rules(schema: Mapping[str, Any], copied: Collection[str], texts: Sequence[str]) -> str:
-    """Write a Lark grammar of a closed object schema whose strings at `copied` are spans.
+def words(text: str) -> list[str]:
+    """Return the runs of letters and digits."""
+    return _WORD.findall(text)
 
-    Properties come in the schema's order, compact. What holds no copied string stays JSON schema.
+
+def copying_rules(
+    schema: Mapping[str, Any],
+    copied: Collection[str],
+    texts: Sequence[str],
+    worded: Mapping[str, Collection[str]],
+) -> str:
+    """Write a Lark grammar of a closed object schema whose strings are copied.
+
+    Those at `copied` are spans of the texts, those at `worded` made of words from there and of the
+    words that `worded` gives. Properties come in the schema's order, compact. What holds no copied
+    string stays JSON schema.
 
     Raises:
-        ValueError: a path does not lead to a plain string, or the texts are empty, or the schema
+        ValueError: a path leads to no value of the schema, or the texts are empty, or the schema
             has references (a part of it would not find them).
     """
     if '"$ref"' in json.dumps(schema):
         msg = "the schema has references"
         raise ValueError(msg)
-    return _Rules(frozenset(copied), texts).start(schema)
+    return _Rules(frozenset(copied), texts, worded).start(schema)
 
 
 def _stands_in(atoms: list[str], line: list[str]) -> bool:
@@ -59,8 +78,11 @@ def _stands_in(atoms: list[str], line: list[str]) -> bool:
 
 
 class _Rules:
-    def __init__(self, copied: frozenset[str], texts: Sequence[str]) -> None:
-        self._copied, self._rules = copied, list[str]()
+    def __init__(
+        self, copied: frozenset[str], texts: Sequence[str], worded: Mapping[str, Collection[str]]
+    ) -> None:
+        self._copied, self._rules = copied | worded.keys(), list[str]()
+        self._worded, self._said = worded, frozenset(w for text in texts for w in words(text))
         lines = dict.fromkeys(line.strip() for text in texts for line in text.splitlines())
         spans: list[str] = []
         for line in filter(None, lines):
@@ -68,10 +90,11 @@ class _Rules:
             listed = json.dumps({"substring_chunks": chunks}, ensure_ascii=False)
             spans.append(f"SPAN{len(spans)}")
             self._rules.append(f"{spans[-1]}: %regex {listed}")
-        if not spans or not copied:
+        if not spans or not self._copied:
             msg = "there is nothing to copy"
             raise ValueError(msg)
         self._rules.append(f"SPAN: ({' | '.join(spans)}) & /.+/")
+        self._rules.append(f"MARK: {_MARK}")
         self._span = self._rule('"\\"" SPAN "\\""')
 
     def start(self, schema: Mapping[str, Any]) -> str:
@@ -100,9 +123,19 @@ class _Rules:
     def _copy(self, schema: Mapping[str, Any], path: str) -> str:
         kinds = schema.get("anyOf", [{"type": schema.get("type")}])
         if set(schema) - _OPEN or kinds not in ([_STRING], [_STRING, _NULL]):
-            msg = f"{path!r} is not a plain string"
-            raise ValueError(msg)
-        return self._span if len(kinds) == 1 else self._rule(f'{self._span} | "null"')
+            return self._rule(f"%json {json.dumps(schema)}")  # an enum, a number: has its own rule
+        value = self._of_words(self._worded[path]) if path in self._worded else self._span
+        return value if len(kinds) == 1 else self._rule(f'{value} | "null"')
+
+    def _of_words(self, own: Collection[str]) -> str:
+        listed = sorted(self._said.union(own) - {ANY_NUMBER, EMPTY})
+        either = [*listed, "[0-9]+"] if ANY_NUMBER in own else listed
+        number = len(self._rules)
+        word, value = f"WORD{number}", f"WORDS{number}"
+        self._rules.append(f"{word}: /{'|'.join(either)}/")
+        some = "" if EMPTY in own else " & /.+/"
+        self._rules.append(f"{value}: (MARK* ({word} MARK+)* {word}?){some}")
+        return self._rule(f'"\\"" {value} "\\""')
 
     def _object(self, properties: Mapping[str, Any], required: frozenset[str], path: str) -> str:
         first, rest = '""', '""'  # what may follow before any property was written, and after one

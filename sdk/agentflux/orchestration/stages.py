@@ -12,13 +12,14 @@ from typing import Any
 import jsonschema
 
 from agentflux.contracts import prompts
-from agentflux.contracts.bundle import AdapterEntry, Manifest
+from agentflux.contracts.bundle import AdapterEntry, CatalogTool, Manifest
 from agentflux.contracts.experts import NO_EXPERTS, Experts
 from agentflux.contracts.grammar import copying_grammar
 from agentflux.contracts.prompts import Situation, StagePrompt
 from agentflux.contracts.tools import Catalog, ToolCall, ToolSpec
 from agentflux.errors import SchemaNotSupported
 from agentflux.orchestration.events import Event, StageFinished, StageStarted
+from agentflux.orchestration.grounding import grounded
 from agentflux.orchestration.hints import Opinion, SecondOpinions, joined
 from agentflux.orchestration.missing import missing_parameter, question
 from agentflux.orchestration.shown import ShownTools
@@ -82,7 +83,7 @@ class Stages:
             encoder=experts.retriever,
         )
         self._opinions = SecondOpinions(manifest, catalog, self._shown, experts.intents)
-        self._trained = {(t.tool_set, t.name, t.sha256): t.copied for t in manifest.catalog}
+        self._trained = {(t.tool_set, t.name, t.sha256): t for t in manifest.catalog}
 
     def with_catalog(self, catalog: Catalog) -> "Stages":
         """Return these stages over other tools."""
@@ -202,9 +203,11 @@ class Stages:
         records.append(self._choose("select", adapter, prompt, candidates, opinion, emit, cancel))
         return _accepted(records[-1], adapter, stop)
 
-    def _copied(self, tool: ToolSpec) -> tuple[str, ...]:
-        """Parameters that training only ever copied, if the tool is still the one it saw."""
-        return self._trained.get((tool.tool_set, tool.name, tool.sha256), ())
+    def _seen(self, tool: ToolSpec) -> CatalogTool:
+        """What training knew of a tool's parameters, if it is still the one that training saw."""
+        key = (tool.tool_set, tool.name, tool.sha256)
+        unknown = CatalogTool(tool_set=tool.tool_set, name=tool.name, sha256=tool.sha256)
+        return self._trained.get(key, unknown)
 
     def _choose(  # noqa: PLR0913 - what one stage is about
         self,
@@ -254,9 +257,9 @@ class Stages:
     ) -> "_Written":
         if not tool.takes_arguments:
             return _Written()
-        copied = self._copied(tool)
+        seen, texts = self._seen(tool), prompts.shown_texts(situation)
         try:
-            grammar = copying_grammar(tool, copied, prompts.shown_texts(situation))
+            grammar = copying_grammar(tool, seen.copied, texts, worded=seen.worded)
         except SchemaNotSupported as error:
             return _Written(problem=str(error))
         adapter = self._manifest.adapter_for("arguments", tool.tool_set, tool.name)
@@ -268,7 +271,7 @@ class Stages:
             segments=segments(prompt, adapter),
             max_tokens=MAX_ARGUMENT_TOKENS,
             grammar=grammar,
-            keep_grammar=not copied,  # spans are those of one request
+            keep_grammar=not (seen.copied or seen.worded),  # the texts are those of one request
             temperature=sampling.temperature,
             top_p=sampling.top_p,
             seed=sampling.seed,
@@ -277,14 +280,15 @@ class Stages:
         records.append(StageRecord(stage="arguments", adapter=name, usage=done.usage))
         emit(StageFinished(record=records[-1]))
         threshold = adapter.calibration.min_support if adapter else 0.0
-        lacking = missing_parameter(done, tool, copied, min_support=threshold)
+        lacking = missing_parameter(done, tool, seen.copied, min_support=threshold)
         if lacking is not None:
             return _Written(question=question(tool, lacking))
         if done.finish == "length":
             return _Written(
                 problem=f"the arguments did not end within {MAX_ARGUMENT_TOKENS} tokens"
             )
-        return _parse(done.text, tool)
+        known = (tool.tool_set, tool.name, tool.sha256) in self._trained
+        return _parse(done.text, tool, founding=None if known else texts)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -333,10 +337,15 @@ def _candidates(names: Iterable[str], stop: str | None) -> list[str]:
     return [*names] if stop is None else [*names, stop]
 
 
-def _parse(text: str, tool: ToolSpec) -> _Written:
-    """Read the decoded object and check what a grammar cannot express (`not`, some formats)."""
+def _parse(text: str, tool: ToolSpec, *, founding: Sequence[str] | None) -> _Written:
+    """Read the decoded object and check what a grammar cannot express (`not`, some formats).
+
+    founding: the texts in which optional strings must have a ground; None asks for none.
+    """
     try:
         arguments = json.loads(text)
+        if founding is not None:
+            arguments = grounded(arguments, tool, founding)
         json.dumps(arguments, ensure_ascii=False, allow_nan=False).encode()
         jsonschema.validate(arguments, dict(tool.input_schema))
     except ValueError as error:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
 from agentflux.contracts.grammar import arguments_grammar, copying_grammar
-from agentflux.contracts.spans import is_span, string_leaves
+from agentflux.contracts.spans import ANY_NUMBER, EMPTY, is_span, string_leaves, words
 from agentflux.contracts.tools import ToolSpec
 
 REQUEST = 'Move notes/Été 2024/plan v2.txt to "archive"; say hello\tworld'
@@ -104,6 +104,50 @@ def test_the_grammar_lets_only_spans_through_where_they_are_asked_for(
     assert allows(grammar, arguments) is allowed
 
 
+@pytest.mark.parametrize(
+    ("arguments", "allowed"),
+    [
+        ({"path": "archive/plan v2.txt"}, True),
+        ({"path": "**/*plan*"}, True),
+        ({"path": 'say_hello: "world"\\'}, True),
+        ({"path": "SELECT plan FROM Été WHERE v2 >= 2024"}, True),
+        ({"path": "plan LIMIT 7"}, False),
+        ({"path": "plans"}, False),
+        ({"path": "sayhello"}, False),
+        ({"path": "pla"}, False),
+        ({"path": ""}, False),
+        ({"path": ".", "tag": "row 17"}, True),
+        ({"path": ".", "tag": ""}, True),
+        ({"path": ".", "tag": None}, True),
+        ({"path": ".", "tag": "row one"}, False),
+        ({"path": ".", "dry": True, "edits": [{"old": "plan", "new": "any thing"}]}, True),
+        ({"path": ".", "dry": 7}, False),
+    ],
+)
+def test_the_grammar_lets_only_words_of_the_texts_and_a_parameters_own_through(
+    arguments: dict[str, Any], allowed: bool
+) -> None:
+    own = {"path": ("SELECT", "FROM", "WHERE"), "tag": (ANY_NUMBER, EMPTY, "row"), "dry": ()}
+    grammar = copying_grammar(TOOL, ("edits[].old",), [REQUEST], worded=own)
+    assert allows(grammar, arguments) is allowed
+
+
+@given(st.lists(st.text(min_size=1, max_size=30), min_size=1, max_size=3), st.data())
+def test_what_is_made_of_words_of_any_text_is_let_through(
+    texts: list[str], data: st.DataObject
+) -> None:
+    said = sorted({word for text in texts for word in words(text)})
+    if not said:
+        return
+    drawn = data.draw(st.lists(st.sampled_from(said), min_size=1, max_size=4))
+    mark = data.draw(
+        st.sampled_from([" ", "/", "_", ' = "', "\\", "-", "\n", "\u0301", "\u200d", "Ⓐ"])
+    )
+    grammar = copying_grammar(TOOL, (), texts, worded={"path": ()})
+    assert allows(grammar, {"path": mark.join(drawn)})
+    assert not allows(grammar, {"path": mark.join([*drawn, max(said, key=len) + "x0"])})
+
+
 @given(st.lists(st.text(min_size=1, max_size=30), min_size=1, max_size=3), st.data())
 def test_every_span_of_any_text_is_let_through(texts: list[str], data: st.DataObject) -> None:
     line = data.draw(st.sampled_from(texts))
@@ -117,7 +161,7 @@ def test_every_span_of_any_text_is_let_through(texts: list[str], data: st.DataOb
 
 
 @pytest.mark.parametrize(
-    ("copied", "texts"), [((), [REQUEST]), (("path",), ["", " \n"]), (("dry",), [REQUEST])]
+    ("copied", "texts"), [((), [REQUEST]), (("path",), ["", " \n"]), (("path.deeper",), [REQUEST])]
 )
 def test_where_nothing_can_be_copied_the_plain_grammar_stands(
     copied: tuple[str, ...], texts: list[str]

@@ -274,6 +274,17 @@ def test_parameters_that_training_only_copied_are_held_to_spans_of_the_texts() -
     assert kept == [False, True], "only a tool's own grammar is worth keeping"
 
 
+def test_parameters_that_training_made_of_words_are_held_to_the_words_at_hand() -> None:
+    tool = next(t for t in FILES if t.name == "read")
+    seen = CatalogTool(
+        tool_set="files", name="read", sha256=tool.sha256, worded={"path": ("README",)}
+    )
+    bundle = manifest().model_copy(update={"catalog": (seen,)})
+    _, requests = decide(["files", "read", '{"path":"a"}'], bundle, situation=asked("show a.txt"))
+    assert "/README|a|show|txt/" in str(requests[2].grammar)
+    assert not requests[2].keep_grammar
+
+
 def test_a_schema_that_no_grammar_expresses_is_a_problem_and_not_a_crash() -> None:
     odd = spec("files", "odd", a={"type": "banana"})
     stages, engine = scripted_stages(["odd"], catalog={"files": (odd,)})
