@@ -36,6 +36,9 @@ class Generation:
     decoding and are not part of its result.
     repetition_penalty: divides the positive logits of tokens decoded before (and multiplies the
     negative ones); 1 is none. Source: Keskar et al. 2019 (arXiv:1909.05858), section 4.1.
+    rollouts: under a grammar, the likeliest of so many greedy texts is taken, each from the
+    likeliest beginning that could still be likelier; 1 is the greedy text alone. Only where
+    temperature is 0, without stop texts and penalty.
     """
 
     segments: Sequence[Segment]
@@ -47,6 +50,7 @@ class Generation:
     seed: int = 0
     stop: Sequence[str] = ()
     repetition_penalty: float = 1.0
+    rollouts: int = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import llguidance
-import llguidance.numpy
 import numpy as np
 import numpy.typing as npt
 
@@ -23,6 +22,7 @@ from agentflux.contracts.grammar import tokenizer as grammar_tokenizer
 from agentflux.contracts.switching import GRAPH, WEIGHTS, Activate, Switching, switching
 from agentflux.engines.candidates import Path as TokenPath
 from agentflux.engines.candidates import Tree, best_candidate
+from agentflux.engines.likeliest import likeliest, masked
 from agentflux.engines.prefix import Line, Logits, Pair, Placed, PrefixPool
 from agentflux.engines.stop_text import StopText
 from agentflux.engines.turns import Turns
@@ -114,8 +114,8 @@ class OrtEngine:
         with self._turns.take(cancel):
             started = time.perf_counter()
             placed = self._place(request.segments, room=request.max_tokens)
-            with self._dropped_on_fault(lambda: placed.line):
-                decoder = _Decoder(self, placed.line, request, on_text, cancel)
+            decoder = _Decoder(self, placed.line, request, on_text, cancel)
+            with self._dropped_on_fault(lambda: decoder.line):
                 finish = decoder.run()
             usage = _usage(placed, started, len(decoder.tokens), decoder.forced)
             return Completion(
@@ -307,7 +307,7 @@ class _Decoder:
         on_text: OnText | None,
         cancel: CancelToken | None,
     ) -> None:
-        self._engine, self._line, self._request = engine, line, request
+        self._engine, self.line, self._request = engine, line, request
         self._on_text, self._cancel = on_text, cancel
         self._matcher = None
         if request.grammar:
@@ -333,6 +333,10 @@ class _Decoder:
         return self._engine.decode(self.tokens) if self.tokens else ""
 
     def _decode(self) -> str:
+        request = self._request
+        plain = request.temperature <= 0 and request.repetition_penalty == 1.0 and not request.stop
+        if request.rollouts > 1 and self._matcher is not None and plain:
+            return self._search(self._matcher)
         while len(self.tokens) < self._request.max_tokens:
             check_cancelled(self._cancel)
             step = self._forced() or self._free()
@@ -343,8 +347,28 @@ class _Decoder:
             if stopped or self._stops.found:
                 return "stop"
             if len(self.tokens) < self._request.max_tokens:
-                self._line.decode(step)
+                self.line.decode(step)
         return "length"
+
+    def _search(self, matcher: llguidance.LLMatcher) -> str:
+        found = likeliest(
+            _DecodedPart(self, len(self.line.pairs)),
+            matcher,
+            end_tokens=self._engine.end_tokens,
+            max_tokens=self._request.max_tokens,
+            rollouts=self._request.rollouts,
+        )
+        self.forced, self.support, self.support_at = found.forced, found.support, found.support_at
+        self._emit(found.tokens)
+        return found.finish
+
+    def check_cancelled(self) -> None:
+        """Raise Cancelled where the caller no longer waits."""
+        check_cancelled(self._cancel)
+
+    def restore(self, length: int, tokens: Sequence[int]) -> None:
+        """Keep so many tokens of the line, then compute others."""
+        self.line = self._engine.pool.branch(self.line, length, tokens)
 
     def _forced(self) -> list[int]:
         if self._matcher is None:
@@ -356,12 +380,12 @@ class _Decoder:
         return [int(token) for token in forced]
 
     def _free(self) -> list[int]:
-        logits = self._line.stream.logits()
+        logits = self.line.stream.logits()
         if self._request.repetition_penalty != 1.0 and self.tokens:
             logits = _penalized(logits, self.tokens, self._request.repetition_penalty)
         if self._matcher is not None:
             shares = np.exp(logits - logits.max())
-            logits = _masked(logits, self._matcher)
+            logits = masked(logits, self._matcher)
             left = float(shares[np.isfinite(logits)].sum() / shares.sum())
             if left < self.support:
                 self.support, self.support_at = left, len(self.tokens)
@@ -395,6 +419,24 @@ class _Decoder:
                 self._on_text(piece)
 
 
+class _DecodedPart:
+    """What a decoder's line holds behind the prompt, as a `likeliest.Cache`."""
+
+    def __init__(self, decoder: _Decoder, start: int) -> None:
+        self._decoder, self._start = decoder, start
+
+    def logits(self) -> Logits:
+        return self._decoder.line.stream.logits()
+
+    def append(self, tokens: Sequence[int]) -> None:
+        self._decoder.check_cancelled()
+        self._decoder.line.decode(tokens)
+
+    def restore(self, length: int, tokens: Sequence[int]) -> None:
+        self._decoder.check_cancelled()
+        self._decoder.restore(self._start + length, tokens)
+
+
 def _penalized(logits: Logits, tokens: Sequence[int], penalty: float) -> Logits:
     """Return a copy in which the tokens are less likely."""
     lowered, seen = logits.copy(), np.unique(tokens)
@@ -416,16 +458,6 @@ def _nucleus(weights: npt.NDArray[np.float64], top_p: float) -> npt.NDArray[np.f
     kept[order[:count]] = weights[order[:count]]
     shares: npt.NDArray[np.float64] = kept / kept.sum()
     return shares
-
-
-def _masked(logits: Logits, matcher: llguidance.LLMatcher) -> Logits:
-    """Return a copy in which tokens that the grammar forbids have minus infinity."""
-    mask = llguidance.numpy.allocate_token_bitmask(1, logits.shape[-1])
-    llguidance.numpy.fill_next_token_bitmask(matcher, mask, 0)
-    masked = logits.reshape(1, -1).copy()
-    llguidance.numpy.apply_token_bitmask_inplace(masked, mask)
-    row: Logits = masked[0]
-    return row
 
 
 @contextmanager

@@ -36,6 +36,7 @@ from agentflux.ports import (
 )
 
 MAX_ARGUMENT_TOKENS = 320
+ARGUMENT_ROLLOUTS = 5
 MAX_ANSWER_TOKENS = 96
 # Without it a 135M base model falls into loops on long observations; from 1.1 on it starts to write
 # other digits than the results have.
@@ -271,6 +272,7 @@ class Stages:
             segments=segments(prompt, adapter),
             max_tokens=MAX_ARGUMENT_TOKENS,
             grammar=grammar,
+            rollouts=ARGUMENT_ROLLOUTS,
             keep_grammar=not (seen.copied or seen.worded),  # the texts are those of one request
             temperature=sampling.temperature,
             top_p=sampling.top_p,

@@ -7,7 +7,7 @@ import llguidance
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from sdk.byte_tokens import bytes_tokenizer
 
 from agentflux.contracts.grammar import arguments_grammar, copying_grammar
 from agentflux.contracts.spans import ANY_NUMBER, EMPTY, is_span, string_leaves, words
@@ -38,17 +38,7 @@ TOOL = ToolSpec(
 )
 
 
-def _bytes_tokenizer() -> llguidance.LLTokenizer:
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    vocabulary = {letter: number for number, letter in enumerate(alphabet)} | {"<end>": 256}
-    tokenizer = Tokenizer(models.BPE(vocabulary, []))
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    tokenizer.add_special_tokens(["<end>"])
-    return llguidance.LLTokenizer(tokenizer.to_str(), eos_token=256)
-
-
-TOKENS = _bytes_tokenizer()
+TOKENS = bytes_tokenizer()
 
 
 def allows(grammar: str, value: object) -> bool:

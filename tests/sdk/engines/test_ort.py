@@ -1,5 +1,6 @@
 """The real engine on the sample's bundle: reuse is exact, counted, and never mixes adapters."""
 
+import json
 import random
 from pathlib import Path
 
@@ -141,6 +142,29 @@ def test_decoding_under_a_grammar_gives_valid_arguments(desk_engine: OrtEngine) 
     done = desk_engine.generate(request)
     assert done.text.startswith('{"source":"')
     assert done.usage.forced_tokens > 0
+
+
+def test_a_search_leaves_nothing_behind_that_changes_greedy_decoding(
+    desk_engine: OrtEngine,
+) -> None:
+    def texts(rollouts: int) -> list[str]:
+        told = ["rename a.txt to b.txt", "the notes of june belong into archive", "mv x y"]
+        return [
+            desk_engine.generate(
+                Generation(
+                    segments=[Segment(text=TURN.format(request)), Segment(text=ASK)],
+                    max_tokens=60,
+                    grammar=arguments_grammar(CATALOG["filesystem"][2]),
+                    rollouts=rollouts,
+                )
+            ).text
+            for request in told
+        ]
+
+    greedy, searched = texts(1), texts(8)
+    assert texts(1) == greedy
+    assert texts(8) == searched
+    assert all(json.loads(text).keys() == {"source", "destination"} for text in searched)
 
 
 def test_only_grammars_that_are_asked_for_again_stay_compiled(desk_engine: OrtEngine) -> None:

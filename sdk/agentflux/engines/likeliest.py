@@ -1,0 +1,178 @@
+"""The likeliest text that a grammar lets through, where greedy decoding finds a likely beginning.
+
+A grammar makes the greedy choice worse than it is in free text: a token that is likely now may
+leave only words that are not. Best-first search: a rollout is decoded greedily and remembers at
+each free token the runner-up. What follows can only lower a probability, so the beginning with
+the runner-up bounds every text behind it. The likeliest beginning is rolled out next, as long as
+its bound is above the likeliest complete text. Mostly none is: then the greedy text is the best.
+
+A text's probability is the product of the model's own over its free tokens, without
+renormalizing: where the grammar leaves the model little, the text is unlikely. Tokens that the
+grammar dictates count as certain, since they are appended in one pass.
+"""
+
+import heapq
+import itertools
+import math
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Protocol
+
+import llguidance
+import llguidance.numpy
+import numpy as np
+
+from agentflux.engines.prefix import Logits
+from agentflux.errors import EngineError
+
+
+class Cache(Protocol):
+    """What computes the tokens."""
+
+    def logits(self) -> Logits:
+        """Return the logits after the last token. Shape (vocab_size,)."""
+        ...
+
+    def append(self, tokens: Sequence[int]) -> None:
+        """Compute decoded tokens. Raises Cancelled, where the caller no longer waits."""
+        ...
+
+    def restore(self, length: int, tokens: Sequence[int]) -> None:
+        """Keep the first `length` decoded tokens, forget the others and compute `tokens`."""
+        ...
+
+
+@dataclass(slots=True, kw_only=True)
+class Rollout:
+    """A text, or its beginning. support: see `agentflux.ports.Completion`; at a token here."""
+
+    tokens: list[int] = field(default_factory=list[int])
+    log_probability: float = 0.0
+    forced: int = 0
+    support: float = 1.0
+    support_at: int = 0
+    finish: str = "length"
+
+
+def masked(logits: Logits, matcher: llguidance.LLMatcher) -> Logits:
+    """Return a copy in which tokens that the grammar forbids have minus infinity."""
+    mask = llguidance.numpy.allocate_token_bitmask(1, logits.shape[-1])
+    llguidance.numpy.fill_next_token_bitmask(matcher, mask, 0)
+    rows = logits.reshape(1, -1).copy()
+    llguidance.numpy.apply_token_bitmask_inplace(rows, mask)
+    row: Logits = rows[0]
+    return row
+
+
+def likeliest(
+    cache: Cache,
+    matcher: llguidance.LLMatcher,
+    *,
+    end_tokens: Collection[int],
+    max_tokens: int,
+    rollouts: int,
+) -> Rollout:
+    """Return the likeliest text of at most so many rollouts; the first one is the greedy text.
+
+    A text that does not end within `max_tokens` is returned only where it is the greedy one.
+    """
+    search = _Search(cache, matcher, end_tokens, max_tokens)
+    best = search.greedy()
+    for _ in range(rollouts - 1):
+        found = search.next_above(best.log_probability)
+        if found is None:
+            break
+        if found.finish == "stop" and found.log_probability > best.log_probability:
+            best = found
+    return best
+
+
+class _Search:
+    def __init__(
+        self,
+        cache: Cache,
+        matcher: llguidance.LLMatcher,
+        end_tokens: Collection[int],
+        max_tokens: int,
+    ) -> None:
+        self._cache, self._matcher = cache, matcher
+        self._ends, self._max = end_tokens, max_tokens
+        self._cached: list[int] = []
+        self._open: list[tuple[float, int, Rollout]] = []
+        self._order = itertools.count()
+
+    def greedy(self) -> Rollout:
+        """Roll out from the start."""
+        text = Rollout()
+        self._roll(text, self._matcher.deep_copy())
+        return text
+
+    def next_above(self, log_probability: float) -> Rollout | None:
+        """Roll the likeliest beginning out; None where no beginning is above."""
+        if not self._open or -self._open[0][0] <= log_probability:
+            return None
+        text = heapq.heappop(self._open)[2]
+        matcher = self._matcher.deep_copy()
+        matcher.consume_tokens([token for token in text.tokens if token not in self._ends])
+        self._roll(text, matcher)
+        return text
+
+    def _roll(self, text: Rollout, matcher: llguidance.LLMatcher) -> None:
+        """Decode greedily to the end. The runners-up on the way become beginnings."""
+        while not self._ended(text, matcher) and len(text.tokens) < self._max:
+            self._compute(text.tokens)
+            if not self._forced(text, matcher):
+                self._free(text, matcher)
+
+    def _compute(self, tokens: list[int]) -> None:
+        """Bring the cache to these tokens, from whatever text it holds."""
+        pairs = zip(self._cached, tokens, strict=False)
+        shared = sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], pairs))
+        kept = min(shared, max(len(tokens) - 1, 0))  # the logits are those of what comes last
+        fresh = tokens[kept:]
+        if kept < len(self._cached):
+            self._cache.restore(kept, fresh)
+        elif fresh:
+            self._cache.append(fresh)
+        self._cached = list(tokens)
+
+    def _ended(self, text: Rollout, matcher: llguidance.LLMatcher) -> bool:
+        if text.tokens and text.tokens[-1] in self._ends:
+            text.tokens.pop()
+            text.finish = "stop"
+        elif matcher.is_stopped():
+            text.finish = "stop"
+        return text.finish == "stop"
+
+    def _forced(self, text: Rollout, matcher: llguidance.LLMatcher) -> bool:
+        forced = matcher.compute_ff_tokens()[: self._max - len(text.tokens)]
+        matcher.consume_tokens(forced)
+        text.tokens += forced
+        text.forced += len(forced)
+        return bool(forced)
+
+    def _free(self, text: Rollout, matcher: llguidance.LLMatcher) -> None:
+        logits = self._cache.logits()
+        highest = logits.max()
+        shares = np.exp(logits - highest)
+        total = float(shares.sum())
+        allowed = masked(logits, matcher)
+        left = float(shares[np.isfinite(allowed)].sum()) / total
+        if left < text.support:
+            text.support, text.support_at = left, len(text.tokens)
+        token = int(allowed.argmax())
+        gained = float(allowed[token] - highest) - math.log(total)
+        allowed[token] = -np.inf
+        other = int(allowed.argmax())
+        if np.isfinite(allowed[other]):
+            lost = float(allowed[other] - highest) - math.log(total)
+            beginning = replace(
+                text,
+                tokens=[*text.tokens, other],
+                log_probability=text.log_probability + lost,
+            )
+            heapq.heappush(self._open, (-beginning.log_probability, next(self._order), beginning))
+        text.log_probability += gained
+        text.tokens.append(token)
+        if token not in self._ends and not matcher.consume_token(token):
+            raise EngineError("no token fits the grammar", native=matcher.get_error())
