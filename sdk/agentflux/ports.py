@@ -81,8 +81,9 @@ class Choosing:
 class Usage:
     """What one request cost. Tokens of the prompt: `prefill_tokens` + `reused_tokens`.
 
-    decoded_tokens: produced, the forced ones among them. forced_tokens: those that the grammar
-    dictated, appended without a choice. adapter_switches: on the live generator.
+    decoded_tokens: produced, the forced ones and those of other rollouts among them. forced_tokens:
+    those of the text that the grammar dictated, appended without a choice. adapter_switches: on
+    the live generator.
     """
 
     prefill_tokens: int = 0

@@ -71,10 +71,10 @@ def likeliest(
     end_tokens: Collection[int],
     max_tokens: int,
     rollouts: int,
-) -> Rollout:
-    """Return the likeliest text of at most so many rollouts; the first one is the greedy text.
+) -> tuple[Rollout, int]:
+    """Return the likeliest text of at most so many rollouts, and the tokens of all of them.
 
-    A text that does not end within `max_tokens` is returned only where it is the greedy one.
+    The first rollout is the greedy text, which alone may lack its end within `max_tokens`.
     """
     search = _Search(cache, matcher, end_tokens, max_tokens)
     best = search.greedy()
@@ -84,7 +84,7 @@ def likeliest(
             break
         if found.finish == "stop" and found.log_probability > best.log_probability:
             best = found
-    return best
+    return best, search.produced
 
 
 class _Search:
@@ -98,6 +98,7 @@ class _Search:
         self._cache, self._matcher = cache, matcher
         self._ends, self._max = end_tokens, max_tokens
         self._cached: list[int] = []
+        self.produced = 0
         self._open: list[tuple[float, int, Rollout]] = []
         self._order = itertools.count()
 
@@ -149,6 +150,7 @@ class _Search:
         matcher.consume_tokens(forced)
         text.tokens += forced
         text.forced += len(forced)
+        self.produced += len(forced)
         return bool(forced)
 
     def _free(self, text: Rollout, matcher: llguidance.LLMatcher) -> None:
@@ -174,5 +176,6 @@ class _Search:
             heapq.heappush(self._open, (-beginning.log_probability, next(self._order), beginning))
         text.log_probability += gained
         text.tokens.append(token)
+        self.produced += token not in self._ends
         if token not in self._ends and not matcher.consume_token(token):
             raise EngineError("no token fits the grammar", native=matcher.get_error())

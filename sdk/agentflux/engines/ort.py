@@ -117,7 +117,7 @@ class OrtEngine:
             decoder = _Decoder(self, placed.line, request, on_text, cancel)
             with self._dropped_on_fault(lambda: decoder.line):
                 finish = decoder.run()
-            usage = _usage(placed, started, len(decoder.tokens), decoder.forced)
+            usage = _usage(placed, started, decoder.produced, decoder.forced)
             return Completion(
                 text=decoder.text(),
                 finish=finish,
@@ -317,6 +317,7 @@ class _Decoder:
         self._stops = StopText(request.stop)
         self._text: list[str] = []
         self.tokens: list[int] = []
+        self.produced = 0  # tokens, those of other rollouts among them
         self.forced = 0
         self.support, self.support_at = 1.0, 0
 
@@ -343,6 +344,7 @@ class _Decoder:
             if not step:
                 return "stop"
             self._emit(step)
+            self.produced += len(step)
             stopped = self._matcher is not None and self._matcher.is_stopped()
             if stopped or self._stops.found:
                 return "stop"
@@ -351,7 +353,7 @@ class _Decoder:
         return "length"
 
     def _search(self, matcher: llguidance.LLMatcher) -> str:
-        found = likeliest(
+        found, self.produced = likeliest(
             _DecodedPart(self, len(self.line.pairs)),
             matcher,
             end_tokens=self._engine.end_tokens,

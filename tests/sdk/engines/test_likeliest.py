@@ -24,6 +24,7 @@ class Spelled:
         self._table = table
         self.tokens: list[int] = []
         self.computed = 0
+        self.produced = 0
 
     def logits(self) -> Logits:
         out = np.full(END + 1, -30.0, np.float32)
@@ -50,7 +51,9 @@ def search(
     cache = Spelled(table)
     matcher = llguidance.LLMatcher(TOKENS, grammar)
     assert not matcher.get_error()
-    found = likeliest(cache, matcher, end_tokens={END}, max_tokens=most, rollouts=rollouts)
+    found, cache.produced = likeliest(
+        cache, matcher, end_tokens={END}, max_tokens=most, rollouts=rollouts
+    )
     return TOKENS.decode_str(found.tokens), found, cache
 
 
@@ -77,6 +80,7 @@ def test_a_likelier_text_behind_a_less_likely_beginning_is_found() -> None:
     assert (text, found.finish) == ("cd", "stop")
     assert found.log_probability == pytest.approx(math.log(0.4 * 0.8), abs=1e-5)
     assert (found.support, found.support_at) == (pytest.approx(0.9, abs=1e-5), 0)
+    assert cache.produced == len("ab") + len("d"), "of a beginning only what follows is new"
     assert TOKENS.decode_str(cache.tokens) == "c", "nothing is computed behind a complete text"
 
 
@@ -85,6 +89,7 @@ def test_beginnings_that_cannot_be_likelier_are_not_computed() -> None:
     text, _, cache = search(table, WORDS, rollouts=9)
     assert text == "ab"
     assert cache.computed == 1
+    assert cache.produced == len("ab")
 
 
 def test_a_text_that_does_not_end_loses_against_one_that_does() -> None:
