@@ -23,8 +23,9 @@ from afx_train.recipe import AdapterPlan
 Status = Literal["trained", "skipped", "failed", "not started"]
 OnProgress = Callable[[str, dict[str, Any]], None]
 _TAIL_LINES = 12
-# glibc gives each large activation back to the system and faults it in again: 5 to 10 % of the time
-_HEAP = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": "4000000000"}
+# glibc gives each large activation back to the system and faults it in again: 5 to 10 % of the
+# time. Beyond half a GiB at the end of the heap it may: a batch of long rows is not held for ever.
+_HEAP = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": "536870912"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
