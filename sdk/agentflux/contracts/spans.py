@@ -131,10 +131,12 @@ class _Rules:
         listed = sorted(self._said.union(own) - {ANY_NUMBER, EMPTY})
         either = [*listed, "[0-9]+"] if ANY_NUMBER in own else listed
         number = len(self._rules)
-        word, value = f"WORD{number}", f"WORDS{number}"
-        self._rules.append(f"{word}: /{'|'.join(either)}/")
+        word, value, body = f"WORD{number}", f"WORDS{number}", "MARK*"
+        if either:
+            self._rules.append(f"{word}: /{'|'.join(either)}/")
+            body = f"MARK* ({word} MARK+)* {word}?"
         some = "" if EMPTY in own else " & /.+/"
-        self._rules.append(f"{value}: (MARK* ({word} MARK+)* {word}?){some}")
+        self._rules.append(f"{value}: ({body}){some}")
         return self._rule(f'"\\"" {value} "\\""')
 
     def _object(self, properties: Mapping[str, Any], required: frozenset[str], path: str) -> str:

@@ -74,13 +74,15 @@ def likeliest(
 ) -> tuple[Rollout, int]:
     """Return the likeliest text of at most so many rollouts, and the tokens of all of them.
 
-    The first rollout is the greedy text, which alone may lack its end within `max_tokens`.
+    The first rollout is the greedy text, which alone may lack its end within `max_tokens`. The
+    others together have at most `max_tokens`, and each ends where it can no longer be likelier.
     """
     search = _Search(cache, matcher, end_tokens, max_tokens)
     best = search.greedy()
+    most = search.produced + max_tokens
     for _ in range(rollouts - 1):
         found = search.next_above(best.log_probability)
-        if found is None:
+        if found is None or search.produced >= most:
             break
         if found.finish == "stop" and found.log_probability > best.log_probability:
             best = found
@@ -105,7 +107,7 @@ class _Search:
     def greedy(self) -> Rollout:
         """Roll out from the start."""
         text = Rollout()
-        self._roll(text, self._matcher.deep_copy())
+        self._roll(text, self._matcher.deep_copy(), above=-math.inf)
         return text
 
     def next_above(self, log_probability: float) -> Rollout | None:
@@ -115,12 +117,14 @@ class _Search:
         text = heapq.heappop(self._open)[2]
         matcher = self._matcher.deep_copy()
         matcher.consume_tokens([token for token in text.tokens if token not in self._ends])
-        self._roll(text, matcher)
+        self._roll(text, matcher, above=log_probability)
         return text
 
-    def _roll(self, text: Rollout, matcher: llguidance.LLMatcher) -> None:
-        """Decode greedily to the end. The runners-up on the way become beginnings."""
+    def _roll(self, text: Rollout, matcher: llguidance.LLMatcher, *, above: float) -> None:
+        """Decode greedily to the end, or until it is not above. Runners-up become beginnings."""
         while not self._ended(text, matcher) and len(text.tokens) < self._max:
+            if text.log_probability <= above:
+                break
             self._compute(text.tokens)
             if not self._forced(text, matcher):
                 self._free(text, matcher)

@@ -122,6 +122,12 @@ def test_the_grammar_lets_only_words_of_the_texts_and_a_parameters_own_through(
     assert allows(grammar, arguments) is allowed
 
 
+def test_texts_without_a_word_leave_marks() -> None:
+    grammar = copying_grammar(TOOL, (), ["???"], worded={"path": ()})
+    assert allows(grammar, {"path": "."})
+    assert not allows(grammar, {"path": "a"})
+
+
 @given(st.lists(st.text(min_size=1, max_size=30), min_size=1, max_size=3), st.data())
 def test_what_is_made_of_words_of_any_text_is_let_through(
     texts: list[str], data: st.DataObject

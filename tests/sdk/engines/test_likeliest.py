@@ -100,6 +100,21 @@ def test_a_text_that_does_not_end_loses_against_one_that_does() -> None:
     assert search(long, "start: /b+/", rollouts=5, most=4)[1].finish == "length"
 
 
+def test_a_rollout_ends_where_it_can_no_longer_be_likelier() -> None:
+    after = {"x" * n: {"x": 0.6, "y": 0.4} for n in range(1, 9)}
+    table = {"": {"a": 0.6, "x": 0.4}, "a": {"": 0.5, "b": 0.5}, "ab": {"": 1.0}, **after}
+    text, _, cache = search(table, "start: /ab?|[xy]{8}/", rollouts=5)
+    assert text in {"a", "ab"}
+    assert cache.produced <= len("ab") + len("xx")
+
+
+def test_further_rollouts_have_a_budget_of_tokens() -> None:
+    table = {"b" * n: {"b": 1.0 - 1e-6, "c": 1e-6} for n in range(40)}
+    _, found, cache = search(table, "start: /b*c?/", rollouts=50, most=8)
+    assert found.finish == "length"
+    assert cache.produced <= 3 * 8
+
+
 @pytest.mark.parametrize("seed", range(20))
 def test_with_enough_rollouts_no_text_is_likelier(seed: int) -> None:
     """Binary texts of one length: with the two best of two letters the search is exact."""
