@@ -154,6 +154,6 @@ def merged_catalog(placed: Sequence[Placed]) -> tuple[CatalogTool, ...]:
                     f"descriptions of {tool.tool_set}/{tool.name}; train them on one catalog"
                 )
                 raise ConfigError(msg, where="--adapters")
-            if key not in found or tool.copied or tool.worded:
+            if key not in found or tool.copies:
                 found[key] = (tool, one.name)
     return tuple(tool for _, (tool, _) in sorted(found.items()))

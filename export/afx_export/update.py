@@ -270,6 +270,6 @@ def _joined_catalog(manifest: Manifest, placed: Sequence[Placed]) -> tuple[Catal
                 f"{tool.tool_set}/{tool.name}; train them on one catalog and build again"
             )
             raise ConfigError(msg, where="--adapters")
-        if key not in found or tool.copied or tool.worded:
+        if key not in found or tool.copies:
             found[key] = tool
     return tuple(found[key] for key in sorted(found))

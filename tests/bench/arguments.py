@@ -13,14 +13,15 @@ them. One thread, so that it can share the machine.
 import argparse
 import json
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
+from bench.desk import Steered
 from bench.runs import save_result, table
 
 from afx_train.score import same, share
@@ -29,7 +30,7 @@ from agentflux.contracts.cases import Case, read_cases
 from agentflux.contracts.tools import load_tool_folder
 from agentflux.engines.ort import OrtEngine
 from agentflux.orchestration import stages
-from agentflux.ports import CancelToken, Choosing, Completion, Generation, Scores, Usage
+from agentflux.ports import Completion
 from agentflux.progress import progress
 
 SEARCHED = stages.ARGUMENT_ROLLOUTS
@@ -56,34 +57,6 @@ WAYS = (
 )
 
 
-class TrueChoices:
-    """An engine that chooses what is right and computes arguments."""
-
-    def __init__(self, engine: OrtEngine) -> None:
-        self._engine = engine
-        self.right = ""
-        self.rollouts = 1
-        self.tokens = 0
-
-    def generate(
-        self,
-        request: Generation,
-        *,
-        on_text: Callable[[str], None] | None = None,
-        cancel: CancelToken | None = None,
-    ) -> Completion:
-        request = replace(request, rollouts=self.rollouts)
-        done = self._engine.generate(request, on_text=on_text, cancel=cancel)
-        self.tokens += done.usage.decoded_tokens
-        return done
-
-    def choose(self, request: Choosing, *, cancel: CancelToken | None = None) -> Scores:
-        return Scores(best=self.right, probability=1.0, margin=1.0, entropy=0.0, usage=Usage())
-
-    def close(self) -> None:
-        self._engine.close()
-
-
 def main() -> None:
     """Ask, count, print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -99,21 +72,22 @@ def main() -> None:
     cases = [c for c in read_cases(options.cases) if golds[c.id]["tool"]]
     catalog = load_tool_folder(options.tools)
     manifest = read_manifest(options.bundle)
-    engine = TrueChoices(OrtEngine(options.bundle, manifest, threads=1))
+    engine = Steered(OrtEngine(options.bundle, manifest, threads=1))
     rows = []
     try:
         with progress("arguments", len(WAYS) * len(cases)) as advance:
             for way in WAYS:
-                engine.rollouts, engine.tokens = way.rollouts, 0
-                told, right = _told(manifest, way), []
-                with _founding(way):
+                told, right, tokens = _told(manifest, way), [], 0
+                with _decoding(way):
                     for case in cases:
                         gold = golds[case.id]
                         alone = {gold["tool_set"]: catalog[gold["tool_set"]]}
-                        decided = stages.Stages(engine, told, alone)
-                        right.append(_is_right(engine, decided, case, gold))
+                        over = stages.Stages(engine, told, alone)
+                        right.append(_is_right(engine, over, case, gold))
+                        done = [s.result for s in engine.served if isinstance(s.result, Completion)]
+                        tokens += sum(result.usage.decoded_tokens for result in done)
                         advance()
-                rows.append({"way": way.name, "right": str(share(right)), "tokens": engine.tokens})
+                rows.append({"way": way.name, "right": str(share(right)), "tokens": tokens})
     finally:
         engine.close()
     print(table(rows))
@@ -121,11 +95,8 @@ def main() -> None:
         save_result(options.out, {"bundle": manifest.runtime.profile, "rows": rows})
 
 
-def _is_right(
-    engine: TrueChoices, decided: stages.Stages, case: Case, gold: Mapping[str, Any]
-) -> bool:
-    engine.right = gold["tool"]
-    call = decided.decide(case.situation(), emit=lambda event: None, cancel=None).call
+def _is_right(engine: Steered, over: stages.Stages, case: Case, gold: Mapping[str, Any]) -> bool:
+    call = engine.take(over, case.situation(), gold["tool_set"], gold["tool"]).call
     accepted = [gold["arguments"], *gold.get("accept", ())]
     return call is not None and any(same(call.arguments, wanted) for wanted in accepted)
 
@@ -145,9 +116,12 @@ def _told(manifest: Manifest, way: Way) -> Manifest:
 
 
 @contextmanager
-def _founding(way: Way) -> Iterator[None]:
+def _decoding(way: Way) -> Iterator[None]:
     left = GROUNDED if way.grounded else (lambda arguments, tool, texts: dict(arguments))
-    with patch.object(stages, "grounded", left):
+    with (
+        patch.object(stages, "grounded", left),
+        patch.object(stages, "ARGUMENT_ROLLOUTS", way.rollouts),
+    ):
         yield
 
 

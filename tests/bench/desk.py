@@ -93,10 +93,12 @@ class Steered:
 
     def decide(self, stages: Stages, asked: Asked, number: int = 0) -> Decision:
         """Decide the call of a request over these stages, which have this engine."""
-        self._names, self.served = (asked.tool_set, asked.tool), []
-        return stages.decide(
-            asked.situation(number), required=True, emit=lambda event: None, cancel=None
-        )
+        return self.take(stages, asked.situation(number), asked.tool_set, asked.tool)
+
+    def take(self, stages: Stages, situation: Situation, tool_set: str, tool: str) -> Decision:
+        """Decide the call of this tool."""
+        self._names, self.served = (tool_set, tool), []
+        return stages.decide(situation, required=True, emit=lambda event: None, cancel=None)
 
     def choose(self, request: Choosing, *, cancel: CancelToken | None = None) -> Scores:
         """Score the candidates, then take the one that the request needs."""

@@ -3,6 +3,7 @@
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from afx_train.trajectory import Trajectory
 from agentflux.contracts.spans import ANY_NUMBER, EMPTY, is_span, string_leaves, words
@@ -20,6 +21,10 @@ class Copying:
 
     copied: tuple[str, ...] = ()
     worded: Mapping[str, tuple[str, ...]] = field(default_factory=dict[str, tuple[str, ...]])
+
+    def as_fields(self) -> Mapping[str, Any]:
+        """As the fields of a CatalogTool."""
+        return {"copied": self.copied, "worded": dict(self.worded)}
 
 
 def copied_parameters(trajectories: Iterable[Trajectory]) -> dict[tuple[str, str], Copying]:

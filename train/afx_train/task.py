@@ -134,8 +134,7 @@ class Task:
                 tool_set=name,
                 name=tool.name,
                 sha256=tool.sha256,
-                copied=copied.get((name, tool.name), Copying()).copied,
-                worded=dict(copied.get((name, tool.name), Copying()).worded),
+                **copied.get((name, tool.name), Copying()).as_fields(),
             )
             for catalog in served
             for name, tools in catalog.items()

@@ -138,6 +138,11 @@ class CatalogTool(_Model):
     copied: tuple[str, ...] = ()
     worded: dict[str, tuple[str, ...]] = Field(default_factory=dict)
 
+    @property
+    def copies(self) -> bool:
+        """Whether any string of it is held to the texts at hand."""
+        return bool(self.copied or self.worded)
+
 
 class ParityRow(_Model):
     """One adapter (or the base) against transformers + PEFT on the certificate's prompts."""

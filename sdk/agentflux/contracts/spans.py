@@ -83,22 +83,27 @@ class _Rules:
     ) -> None:
         self._copied, self._rules = copied | worded.keys(), list[str]()
         self._worded, self._said = worded, frozenset(w for text in texts for w in words(text))
-        lines = dict.fromkeys(line.strip() for text in texts for line in text.splitlines())
+        stripped = (line.strip() for text in texts for line in text.splitlines())
+        lines = [line for line in dict.fromkeys(stripped) if line]
+        if not lines or not self._copied:
+            msg = "there is nothing to copy"
+            raise ValueError(msg)
+        self._span = self._spans(lines) if copied else ""
+        if worded:
+            self._rules.append(f"MARK: {_MARK}")
+
+    def start(self, schema: Mapping[str, Any]) -> str:
+        return "\n".join([f"start: {self._value(schema, '')}", *self._rules])
+
+    def _spans(self, lines: Sequence[str]) -> str:
         spans: list[str] = []
-        for line in filter(None, lines):
+        for line in lines:
             chunks = [json.dumps(atom, ensure_ascii=False)[1:-1] for atom in _ATOM.findall(line)]
             listed = json.dumps({"substring_chunks": chunks}, ensure_ascii=False)
             spans.append(f"SPAN{len(spans)}")
             self._rules.append(f"{spans[-1]}: %regex {listed}")
-        if not spans or not self._copied:
-            msg = "there is nothing to copy"
-            raise ValueError(msg)
         self._rules.append(f"SPAN: ({' | '.join(spans)}) & /.+/")
-        self._rules.append(f"MARK: {_MARK}")
-        self._span = self._rule('"\\"" SPAN "\\""')
-
-    def start(self, schema: Mapping[str, Any]) -> str:
-        return "\n".join([f"start: {self._value(schema, '')}", *self._rules])
+        return self._rule('"\\"" SPAN "\\""')
 
     def _rule(self, body: str) -> str:
         name = f"r{len(self._rules)}"

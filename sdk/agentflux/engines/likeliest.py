@@ -54,14 +54,20 @@ class Rollout:
     finish: str = "length"
 
 
-def masked(logits: Logits, matcher: llguidance.LLMatcher) -> Logits:
-    """Return a copy in which tokens that the grammar forbids have minus infinity."""
+def masked(logits: Logits, matcher: llguidance.LLMatcher) -> tuple[Logits, float, float]:
+    """Return a copy in which tokens that the grammar forbids have minus infinity.
+
+    With it the share of the model's probability that is left over, and the logarithm of the
+    logits' whole (of all tokens) relative to the largest.
+    """
     mask = llguidance.numpy.allocate_token_bitmask(1, logits.shape[-1])
     llguidance.numpy.fill_next_token_bitmask(matcher, mask, 0)
     rows = logits.reshape(1, -1).copy()
     llguidance.numpy.apply_token_bitmask_inplace(rows, mask)
     row: Logits = rows[0]
-    return row
+    shares = np.exp(logits - logits.max())
+    total = float(shares.sum())
+    return row, float(shares[np.isfinite(row)].sum()) / total, math.log(total)
 
 
 def likeliest(
@@ -159,19 +165,16 @@ class _Search:
 
     def _free(self, text: Rollout, matcher: llguidance.LLMatcher) -> None:
         logits = self._cache.logits()
+        allowed, left, log_total = masked(logits, matcher)
         highest = logits.max()
-        shares = np.exp(logits - highest)
-        total = float(shares.sum())
-        allowed = masked(logits, matcher)
-        left = float(shares[np.isfinite(allowed)].sum()) / total
         if left < text.support:
             text.support, text.support_at = left, len(text.tokens)
         token = int(allowed.argmax())
-        gained = float(allowed[token] - highest) - math.log(total)
+        gained = float(allowed[token] - highest) - log_total
         allowed[token] = -np.inf
         other = int(allowed.argmax())
         if np.isfinite(allowed[other]):
-            lost = float(allowed[other] - highest) - math.log(total)
+            lost = float(allowed[other] - highest) - log_total
             beginning = replace(
                 text,
                 tokens=[*text.tokens, other],

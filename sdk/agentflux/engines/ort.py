@@ -386,9 +386,7 @@ class _Decoder:
         if self._request.repetition_penalty != 1.0 and self.tokens:
             logits = _penalized(logits, self.tokens, self._request.repetition_penalty)
         if self._matcher is not None:
-            shares = np.exp(logits - logits.max())
-            logits = masked(logits, self._matcher)
-            left = float(shares[np.isfinite(logits)].sum() / shares.sum())
+            logits, left, _ = masked(logits, self._matcher)
             if left < self.support:
                 self.support, self.support_at = left, len(self.tokens)
         token = self._pick(logits)

@@ -204,12 +204,6 @@ class Stages:
         records.append(self._choose("select", adapter, prompt, candidates, opinion, emit, cancel))
         return _accepted(records[-1], adapter, stop)
 
-    def _seen(self, tool: ToolSpec) -> CatalogTool:
-        """What training knew of a tool's parameters, if it is still the one that training saw."""
-        key = (tool.tool_set, tool.name, tool.sha256)
-        unknown = CatalogTool(tool_set=tool.tool_set, name=tool.name, sha256=tool.sha256)
-        return self._trained.get(key, unknown)
-
     def _choose(  # noqa: PLR0913 - what one stage is about
         self,
         stage: str,
@@ -258,7 +252,10 @@ class Stages:
     ) -> "_Written":
         if not tool.takes_arguments:
             return _Written()
-        seen, texts = self._seen(tool), prompts.shown_texts(situation)
+        key = (tool.tool_set, tool.name, tool.sha256)
+        trained = self._trained.get(key)  # if it is still the tool that training saw
+        seen = trained or CatalogTool(tool_set=key[0], name=key[1], sha256=key[2])
+        texts = prompts.shown_texts(situation)
         try:
             grammar = copying_grammar(tool, seen.copied, texts, worded=seen.worded)
         except SchemaNotSupported as error:
@@ -273,7 +270,7 @@ class Stages:
             max_tokens=MAX_ARGUMENT_TOKENS,
             grammar=grammar,
             rollouts=ARGUMENT_ROLLOUTS,
-            keep_grammar=not (seen.copied or seen.worded),  # the texts are those of one request
+            keep_grammar=not seen.copies,  # the texts are those of one request
             temperature=sampling.temperature,
             top_p=sampling.top_p,
             seed=sampling.seed,
@@ -289,8 +286,7 @@ class Stages:
             return _Written(
                 problem=f"the arguments did not end within {MAX_ARGUMENT_TOKENS} tokens"
             )
-        known = (tool.tool_set, tool.name, tool.sha256) in self._trained
-        return _parse(done.text, tool, founding=None if known else texts)
+        return _parse(done.text, tool, founding=None if trained else texts)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
