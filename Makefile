@@ -8,7 +8,7 @@ BENCH_RECIPE ?= $(DESK)/recipe.toml
 GENERAL_RECIPE ?= samples/general/recipe.toml
 
 .PHONY: help setup demo bundle test bench test-optimum fuzz fuzz-service check lint types train tutorial
-.PHONY: kills bench-train bench-hints train-general evidence evidence-quick load pictures profiles clean soak long calls catalogs bench-adapters second-model bench-llamacpp
+.PHONY: kills bench-train bench-hints bfcl train-general evidence evidence-quick load pictures profiles clean soak long calls catalogs bench-adapters second-model bench-llamacpp
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -87,11 +87,14 @@ bench-train: $(READY)  ## Prefix-cached against plain training: speed, gradients
 	  --plain-batches 2 --out $(RESULTS)/train-args-time.json
 	@$(BIN)/python tests/bench/train_prefix.py $(BENCH_RECIPE) --only select.filesystem --plain-rows 2 \
 	  --out $(RESULTS)/train-select-filesystem.json
-	@$(BIN)/python tests/bench/train_prefix.py $(GENERAL_RECIPE) --only route --peak-examples 120 \
+	@$(BIN)/python tests/bench/train_prefix.py $(BENCH_RECIPE) --only route --peak-examples 120 \
 	  --out $(RESULTS)/train-route.json
 
 bench-hints: $(READY)  ## Model, words, both: on servers kept out of training (after `make train-general`'s data)
 	@$(BIN)/python tests/bench/hints.py "$$($(BIN)/python $(DESK)/bundle.py)" --out $(RESULTS)/hints.json
+
+bfcl: $(READY)  ## BFCL: 100 rows of each of three categories, judged by its own checker
+	@$(BIN)/python tests/bench/bfcl.py "$$($(BIN)/python $(DESK)/bundle.py)" --limit 100 --out $(RESULTS)/bfcl.json
 
 evidence: $(READY)  ## Base, joint, matched, decoupled on one tool set, exported and asked (long)
 	@$(BIN)/python tests/bench/evidence.py --save $(RESULTS)/evidence.json
@@ -99,10 +102,10 @@ evidence: $(READY)  ## Base, joint, matched, decoupled on one tool set, exported
 evidence-quick: $(READY)  ## One row of the evidence again: decoupled (15 minutes)
 	@$(BIN)/python tests/bench/evidence.py --row decoupled --out runs/evidence-quick
 
-train: $(READY)  ## Train the sample's ten own adapters further on all phrasings (more than an hour on two cores)
+train: $(READY)  ## Train the sample's adapters further: a pass of an hour on two cores
 	@$(BIN)/python $(DESK)/train.py
 
-train-general: $(READY)  ## Train the router and the adapters for tools that nobody trained for, further
+train-general: $(READY)  ## Train the adapters for tools that nobody trained for, further
 	@$(BIN)/python $(DESK)/train.py $(GENERAL_RECIPE)
 
 fuzz-service: $(READY)  ## The service: 5,000 requests by its OpenAPI document, 10,000 bodies, 20 killed runs
