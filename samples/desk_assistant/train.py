@@ -20,7 +20,7 @@ SEED = 0
 
 
 def main() -> None:
-    """Fetch the model, build the data when it is not there, train."""
+    """Fetch the model, build the data where it is not there, train."""
     run("afx_export.cli", "fetch", "smollm2-135m-instruct")
     subprocess.run([sys.executable, str(HERE / "servers.py"), "--install-only"], check=True)
     data = HERE / "data"
@@ -28,10 +28,10 @@ def main() -> None:
         folders = ["--grammars", str(HERE / "phrasings"), "--worlds", str(HERE / "worlds.py")]
         how = ["--out", str(data), "--seed", str(SEED), "--per-phrasing", "1"]
         run("afx_train.cli", "data", "build", *folders, *how)
-    recipe = Path(sys.argv[1] if len(sys.argv) > 1 else OWN).resolve()
-    if recipe.parent == GENERAL.resolve() and not (GENERAL / "data" / "report.json").exists():
+    if not (GENERAL / "data" / "report.json").exists():
         many = [str(GENERAL / "servers"), "--out", str(GENERAL / "data")]
         run("afx_train.cli", "data", "import", "servers", *many)
+    recipe = Path(sys.argv[1] if len(sys.argv) > 1 else OWN).resolve()
     trained = HERE / "trained"
     run("afx_train.cli", "run", str(recipe), "--out", str(trained), "--resume")
     if recipe == OWN.resolve():

@@ -200,6 +200,20 @@ def test_a_selector_refuses_what_comes_near_its_own_server(
     assert not any(e.startswith(f"{like.id}/") for e in refused)
 
 
+def test_a_selector_knows_nothing_of_requests_made_where_its_set_is_not_offered(
+    recipe: Recipe, corpus: Corpus, codec: Codec
+) -> None:
+    strange = [t.model_copy(update={"id": f"away-{t.id}"}) for t in corpus.trajectories]
+    away = World(catalog={"clock2": corpus.catalog["clock"]}, trajectories=tuple(strange))
+    both = replace(corpus, worlds=(*corpus.worlds, away))
+    plan = plan_named(recipe, "select.files", Path("recipe.toml"))
+    made = ExampleMaker(recipe, plan, both, codec).make("train")
+    assert made
+    assert not any(example.id.startswith("away-") for example in made)
+    assert both.offering({"files"}).worlds == corpus.worlds
+    assert both.offering({"clock2"}).worlds == (away,)
+
+
 def test_two_folders_cannot_give_one_tool_set_other_tools(workspace: Path, tmp_path: Path) -> None:
     copy = shutil.copytree(workspace / "data", tmp_path / "data")
     assert len(load_corpus([workspace / "data", copy]).catalog) == 2

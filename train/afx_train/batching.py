@@ -13,7 +13,7 @@ from afx_train.examples import Example
 from afx_train.recipe import ExampleShares, Settings
 from agentflux.contracts.prompts import NONE
 
-_SPREAD = 8  # a prefix of so many batches is met all through an epoch
+_SPREAD = 64  # a prefix of so many batches is met all through an epoch
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

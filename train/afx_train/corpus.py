@@ -1,8 +1,8 @@
 """Data folders as training reads them: `tools/<tool_set>.json` and trajectories in `*.jsonl`."""
 
 import hashlib
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence, Set
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -53,6 +53,11 @@ class Corpus:
     def trajectories(self) -> tuple[Trajectory, ...]:
         """The trajectories of all worlds."""
         return tuple(item for world in self.worlds for item in world.trajectories)
+
+    def offering(self, tool_sets: Set[str]) -> "Corpus":
+        """Return the worlds where one of these tool sets is offered."""
+        chosen = tuple(world for world in self.worlds if tool_sets & world.catalog.keys())
+        return replace(self, worlds=chosen)
 
     def tool(self, step: TrajectoryStep) -> KnownTool:
         """Find the tool that a step calls.

@@ -147,14 +147,20 @@ class ExampleMaker:
                 for number, known in enumerate(worlds)
                 for moment in _route_moments(known, self._shares, rng)
             )
-        known = list(chain.from_iterable(worlds))
         if self._plan.subtask == "select":
             return tuple(
                 self._named(moment, name)
                 for name in self.tool_sets()
-                for moment in self._select_moments(name, known, rng)
+                for moment in self._select_moments(name, self._asked_of(name, worlds), rng)
             )
-        return tuple(self._argument_examples(known))
+        return tuple(self._argument_examples(list(chain.from_iterable(worlds))))
+
+    def _asked_of(
+        self, tool_set: str, worlds: Sequence[Sequence[Trajectory]]
+    ) -> list[Trajectory]:
+        """What is asked where the tool set is offered; elsewhere nobody knows what it can serve."""
+        offering = zip(self._corpus.worlds, worlds, strict=True)
+        return [item for world, known in offering if tool_set in world.catalog for item in known]
 
     def _known(self, items: Sequence[Trajectory], split: Split) -> list[Trajectory]:
         """Those of a split, without what nobody has seen and what training hides."""

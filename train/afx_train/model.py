@@ -23,7 +23,7 @@ from afx_train.recipe import Lora
 from afx_train.trunk import RowKey, Trunk, row_keys
 
 _RECALL_BYTES = 2**30
-_STATIC_BYTES = 2**29  # of shared prefixes; the least recently used goes
+_STATIC_BYTES = 2**28  # of shared prefixes; the least recently used goes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
