@@ -147,8 +147,8 @@ def _version(package: str) -> str:
 def _run_builder(source: Path, out: Path, profile: Profile, options: dict[str, str]) -> None:
     """Run the builder in a process of its own: it prints a lot, from native code too."""
     if not _version("onnxruntime-genai"):
-        raise MissingExtra("onnxruntime_genai", extra="export")
-    command = [sys.executable, "-m", "afx_export.model_builder"]
+        raise MissingExtra("onnxruntime_genai", extra="cpu,export")
+    command = [sys.executable, "-P", "-m", "afx_export.model_builder"]
     command += builder_arguments(source, out, profile, options)
     done = subprocess.run(
         command, env=offline_environment(), capture_output=True, encoding="utf-8", errors="replace"

@@ -67,7 +67,9 @@ def certify(subject: Subject, bundle: Path, settings: RuntimeSettings) -> Certif
         return _certificate(fp32, None, provider=provider, tokenizer=(0, 0))
     say(f"comparing the {precision} graph")
     runtime = _open(bundle, settings, subject.entries)
-    own = fp32 if precision == "fp32" else compare(questions, score(runtime, questions), wanted)
+    own = compare(questions, score(runtime, questions), wanted)
+    if precision == "fp32":
+        require_equal(own)
     tokenizer = check_tokenizer(runtime.encode, encode, subject.chat)
     return _certificate(fp32, own, provider=provider, tokenizer=tokenizer)
 

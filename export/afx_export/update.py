@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from afx_export.activation import activation_boundary
 from afx_export.adapter_modes import (
@@ -29,7 +30,7 @@ from afx_export.files import link_or_copy, new_folder
 from afx_export.hf import linear_shapes
 from afx_export.lora_graph import Packed, Site, find_sites, pack, sites_of
 from afx_export.placement import Place, Placed, merged_catalog, place_adapters
-from afx_export.sources import Model, resolve, resolve_cached
+from afx_export.sources import Model, cached_base, resolve
 from afx_export.verify import recovered_subject
 from agentflux.contracts.bundle import (
     MANIFEST,
@@ -89,7 +90,7 @@ def add_adapters(
     changed = manifest.model_copy(
         update={
             "adapters": tuple(sorted(entries, key=lambda entry: entry.name)),
-            "catalog": _joined_catalog(manifest, placed),
+            "catalog": _joined_catalog(manifest, kept, placed),
             **{name: path.name for name, path in experts.items()},
         }
     )
@@ -117,13 +118,8 @@ def remove_adapters(bundle: Path, names: Sequence[str]) -> Manifest:
     kept = tuple(entry for entry in manifest.adapters if entry.name not in names)
     packed = read_adapters(bundle, kept, mode)
     sites = sites_in(bundle, manifest.adapters, mode)
-    general = any(entry.tool_set is None for entry in kept)
-    served = {entry.tool_set for entry in kept}
     changed = manifest.model_copy(
-        update={
-            "adapters": kept,
-            "catalog": tuple(t for t in manifest.catalog if general or t.tool_set in served),
-        }
+        update={"adapters": kept, "catalog": _kept_catalog(manifest, kept)},
     )
     return _rewrite(bundle, changed, sites, packed, _kept_certificate)
 
@@ -228,7 +224,7 @@ def _take_over(old: Path, new: Path, *, is_part: bool) -> None:
 
 def _model(manifest: Manifest, bundle: Path, name: str | None) -> Model:
     wanted = manifest.base_model
-    found = resolve(name) if name else resolve_cached(wanted.id)
+    found = resolve(name) if name else cached_base(wanted)
     if found is None:
         msg = f"the base model {wanted.id!r} is not here; fetch it, or give its folder"
         raise ConfigError(msg, where="--model")
@@ -255,13 +251,34 @@ def _require_free(placed: Sequence[Placed], kept: Sequence[AdapterEntry]) -> Non
             raise ConfigError(msg, where="--adapters")
 
 
-def _joined_catalog(manifest: Manifest, placed: Sequence[Placed]) -> tuple[CatalogTool, ...]:
-    """Add what the new adapters were trained for.
+def _kept_catalog(manifest: Manifest, kept: Sequence[AdapterEntry]) -> tuple[CatalogTool, ...]:
+    """The tools that these adapters serve. Nothing is copied where none of them writes."""
+    found: list[CatalogTool] = []
+    for tool in manifest.catalog:
+        serving = [entry for entry in kept if _serves(entry, tool)]
+        written = any(map(_writes, serving))
+        kinds: dict[str, Any] = {} if written else {"copied": (), "worded": {}}
+        found += [tool.model_copy(update=kinds)] if serving else []
+    return tuple(found)
+
+
+def _serves(entry: AdapterEntry | Place, tool: CatalogTool) -> bool:
+    return entry.tool_set in (None, tool.tool_set)
+
+
+def _writes(entry: AdapterEntry | Place) -> bool:
+    return entry.subtask in ("arguments", "joint")
+
+
+def _joined_catalog(
+    manifest: Manifest, kept: Sequence[AdapterEntry], placed: Sequence[Placed]
+) -> tuple[CatalogTool, ...]:
+    """Add what the new adapters were trained for to what the kept ones serve.
 
     Raises:
-        ConfigError: the bundle's adapters were trained for another version of a tool.
+        ConfigError: the kept adapters were trained for another version of a tool.
     """
-    found = {(tool.tool_set, tool.name): tool for tool in manifest.catalog}
+    found = {(tool.tool_set, tool.name): tool for tool in _kept_catalog(manifest, kept)}
     for tool in merged_catalog(placed):
         key = (tool.tool_set, tool.name)
         if key in found and found[key].sha256 != tool.sha256:
@@ -270,6 +287,7 @@ def _joined_catalog(manifest: Manifest, placed: Sequence[Placed]) -> tuple[Catal
                 f"{tool.tool_set}/{tool.name}; train them on one catalog and build again"
             )
             raise ConfigError(msg, where="--adapters")
-        if key not in found or tool.copies:
+        own = (_writes(p.place) and p.place.tool_set == tool.tool_set for p in placed)
+        if key not in found or tool.copies or any(own):
             found[key] = tool
     return tuple(found[key] for key in sorted(found))

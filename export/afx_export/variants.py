@@ -3,11 +3,13 @@
 Each is a profile of its own, written as TOML, so that the best one can be kept and built from.
 """
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from afx_export.files import write_text
-from afx_profiles import Profile
+from afx_profiles import Profile, load_profile
 
 # What is changed, by name: lines of TOML.
 _QUANTIZATION: Mapping[str, str] = {
@@ -34,11 +36,19 @@ def write_variants(profile: Profile, extends: str, folder: Path) -> dict[str, Pa
     files: dict[str, Path] = {}
     for name, change in changes.items():
         head = [
-            f'extends = "{extends}"',
+            f"extends = {json.dumps(extends)}",
             f'name = "{profile.name}-{name}"',
             f'description = "{profile.name} with one option changed"',
             'verified = "not verified"',
         ]
-        files[name] = folder / f"{name}.toml"
-        write_text(files[name], "\n".join([*head, change]) + "\n")
+        path = folder / f"{name}.toml"
+        write_text(path, "\n".join([*head, change]) + "\n")
+        if _built_from(load_profile(str(path))) == _built_from(profile):
+            path.unlink()
+        else:
+            files[name] = path
     return files
+
+
+def _built_from(profile: Profile) -> dict[str, Any]:
+    return profile.model_dump(exclude={"name", "description", "verified"})

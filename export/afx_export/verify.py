@@ -16,7 +16,7 @@ from afx_export.console import say
 from afx_export.errors import CorruptModel
 from afx_export.hf import linear_shapes
 from afx_export.lora_graph import Packed, Site, find_sites
-from afx_export.sources import Model, resolve, resolve_cached
+from afx_export.sources import Model, cached_base, resolve
 from agentflux.contracts.bundle import Certificate, Manifest, check_files, read_manifest
 from agentflux.contracts.cache import weights_sha256
 from agentflux.errors import ContractMismatch
@@ -43,7 +43,7 @@ def verify(bundle: Path, *, model: str | None = None) -> Verified:
     manifest = read_manifest(bundle)
     check_files(manifest, bundle)
     say(f"{len(manifest.files)} files are as exported")
-    found = resolve(model) if model else resolve_cached(manifest.base_model.id)
+    found = resolve(model) if model else cached_base(manifest.base_model)
     if found is None:
         return Verified(manifest=manifest, certificate=None)
     weights = weights_sha256(found.folder)

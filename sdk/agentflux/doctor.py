@@ -104,7 +104,7 @@ def _try(target: str) -> Tried:
     """Run a bundle in a process of its own: a crash is an answer."""
     if not target:
         return Tried(bundle=None)
-    command = [sys.executable, "-m", "agentflux.engines.trial", target]
+    command = [sys.executable, "-P", "-m", "agentflux.engines.trial", target]
     try:
         done = subprocess.run(
             command,

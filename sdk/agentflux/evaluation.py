@@ -1,6 +1,7 @@
 """`afx eval`: decide the next call of each case, over tools that are only described."""
 
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -36,12 +37,12 @@ def evaluate_cases(
     manifest = read_manifest(bundle)
     catalog = load_tool_folder(tools)
     total = count_cases(cases, limit=limit)
-    engine = open_engine(bundle, manifest, threads=threads)
-    stages = Stages(engine, manifest, catalog, experts=bundle_experts(bundle, manifest))
+    experts = bundle_experts(bundle, manifest)
     partial = out.with_name(out.name + ".partial")
     out.parent.mkdir(parents=True, exist_ok=True)
     failed = 0
-    try:
+    with closing(open_engine(bundle, manifest, threads=threads)) as engine:
+        stages = Stages(engine, manifest, catalog, experts=experts)
         with partial.open("w", encoding="utf-8") as stream, progress("cases", total) as advance:
             for case in read_cases(cases, limit=limit):
                 line = predict(
@@ -50,8 +51,6 @@ def evaluate_cases(
                 failed += "error" in line
                 stream.write(prediction_line(line))
                 advance()
-    finally:
-        engine.close()
     partial.replace(out)
     return failed, total
 

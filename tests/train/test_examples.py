@@ -214,6 +214,15 @@ def test_a_selector_knows_nothing_of_requests_made_where_its_set_is_not_offered(
     assert both.offering({"clock2"}).worlds == (away,)
 
 
+def test_a_recipe_that_leaves_no_row_to_learn_is_refused(
+    recipe: Recipe, corpus: Corpus, codec: Codec
+) -> None:
+    shares = recipe.examples.model_copy(update={"max_row_tokens": 16})
+    short = recipe.model_copy(update={"examples": shares})
+    with pytest.raises(DataError, match=r"max_row_tokens \(16\) leave none of its \d+ examples"):
+        make_task(short, short.adapters[0], corpus, codec)
+
+
 def test_two_folders_cannot_give_one_tool_set_other_tools(workspace: Path, tmp_path: Path) -> None:
     copy = shutil.copytree(workspace / "data", tmp_path / "data")
     assert len(load_corpus([workspace / "data", copy]).catalog) == 2

@@ -4,7 +4,9 @@ import threading
 from dataclasses import replace
 from pathlib import Path
 
-from afx_train.jobs import JobResult, Launch, OnProgress, run_in_process, run_plan
+import pytest
+
+from afx_train.jobs import JobResult, Launch, OnProgress, retried, run_in_process, run_plan
 from afx_train.recipe import AdapterPlan
 
 LAUNCH = Launch(recipe=Path("r"), out=Path("o"), threads=1, resume=False)
@@ -74,6 +76,58 @@ def test_a_warm_start_from_an_earlier_run_does_not_wait() -> None:
         return JobResult(name=job.name, status="trained")
 
     assert _run([plan("warm", "trained before")], runner, workers=1)["warm"].status == "trained"
+
+
+def test_a_run_that_is_broken_off_takes_no_job_up_again() -> None:
+    attempts, told = list[bool](), threading.Event()
+
+    def attempt(_: AdapterPlan, launch: Launch, __: OnProgress) -> str:
+        attempts.append(launch.resume)
+        assert launch.broken_off is not None
+        assert launch.broken_off.wait(10)
+        return "its process ended with -2"
+
+    def runner(job: AdapterPlan, launch: Launch, on_progress: OnProgress) -> JobResult:
+        if job.name == "quick":
+            return JobResult(name=job.name, status="trained")
+        return retried(attempt, job, launch, on_progress)
+
+    def interrupt(_: JobResult) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_plan(
+            [plan("quick"), plan("long")],
+            replace(LAUNCH, retries=3),
+            workers=2,
+            on_progress=lambda *_: None,
+            on_result=interrupt,
+            runner=runner,
+            on_interrupt=told.set,
+        )
+    assert attempts == [False]
+    assert told.is_set()
+
+
+def test_a_worker_of_a_run_that_is_broken_off_ends(workspace: Path, tmp_path: Path) -> None:
+    ended = threading.Event()
+    launch = Launch(
+        recipe=workspace / "recipe.toml",
+        out=tmp_path,
+        threads=1,
+        resume=False,
+        retries=1,
+        broken_off=ended,
+    )
+    steps: list[int] = []
+
+    def on_progress(_: str, event: dict[str, object]) -> None:
+        steps.append(0)
+        ended.set()
+
+    done = run_in_process(AdapterPlan(name="route", subtask="route"), launch, on_progress)
+    assert (done.status, done.message) == ("failed", "the run was broken off")
+    assert len(steps) == 1
 
 
 def test_a_worker_trains_in_its_own_process_and_reports(workspace: Path, tmp_path: Path) -> None:

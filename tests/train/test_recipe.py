@@ -35,6 +35,12 @@ def written(tmp_path: Path) -> Path:
         ('subtask = "route"', 'subtask = "route"\noverrides.lra.rank = 2', "unknown section 'lra'"),
         ('subtask = "route"', 'subtask = "route"\noverrides.lora.rnak = 2', "rnak"),
         ("seed = 5", "seed = ", "cannot be read as TOML"),
+        ('subtask = "route"', 'subtask = "joint"\nof = ["route"]', "needs others that are not"),
+        (
+            'subtask = "route"',
+            'subtask = "joint"\noverrides.training.epochs = 9',
+            "more epochs than any of its parts",
+        ),
     ],
 )
 def test_a_wrong_recipe_is_refused_with_file_and_key(
@@ -80,14 +86,16 @@ def test_a_missing_data_folder_names_the_command_that_makes_it(written: Path) ->
         data_folders(read_recipe(written), written)
 
 
-def test_the_samples_recipe_covers_five_tool_sets(repository: Path) -> None:
+def test_the_samples_recipe_covers_five_tool_sets_and_the_choice_among_them(
+    repository: Path,
+) -> None:
     sets = ("filesystem", "git", "memory", "sqlite", "time")
     own = {(subtask, name) for subtask in ("select", "arguments") for name in sets}
-    assert _placed(repository / "samples" / "desk_assistant") == own
+    assert _placed(repository / "samples" / "desk_assistant") == own | {("route", None)}
 
 
 def test_the_samples_general_recipe_serves_tools_that_nobody_trained_for(repository: Path) -> None:
-    roles = {"route", "select", "arguments"}
+    roles = {"select", "arguments"}
     assert _placed(repository / "samples" / "general") == {(role, None) for role in roles}
 
 

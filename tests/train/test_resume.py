@@ -43,16 +43,20 @@ def test_a_run_killed_at_random_moments_ends_with_the_uninterrupted_weights(
     recipe_path: Path, tmp_path: Path
 ) -> None:
     whole, broken = tmp_path / "whole", tmp_path / "broken"
-    steps = _run(recipe_path, whole, kill_after=None)
+    steps, _ = _run(recipe_path, whole, kill_after=None)
     wanted = read_weights(whole / NAME)
-    rng, kills, resumed = Random(KILLS), 0, 0
+    rng, kills, resumed, latest = Random(KILLS), 0, 0, 0
     while kills < KILLS or not (broken / NAME).exists():
         if (broken / NAME).exists():
             _assert_equal(read_weights(broken / NAME), wanted)
             shutil.rmtree(broken)
-        resumed += (broken / f".{NAME}" / "checkpoint.pt").exists()
+            latest = 0
         kill_after = rng.randrange(steps) if kills < KILLS else None
-        _run(recipe_path, broken, kill_after=kill_after)
+        _, told = _run(recipe_path, broken, kill_after=kill_after)
+        if told and latest > 1:  # it does not begin anew: the step before was on the disk
+            assert told[0] >= latest
+            resumed += 1
+        latest = max([latest, *told])
         kills += kill_after is not None
     assert resumed
     _assert_equal(read_weights(broken / NAME), wanted)
@@ -89,27 +93,26 @@ def _key(number: int) -> Tokens:
     return (number,) * (1 + number % 4)
 
 
-def _run(recipe: Path, out: Path, *, kill_after: int | None) -> int:
-    """Train until the end, or kill -9 after some reports. Returns how many reports there were."""
+def _run(recipe: Path, out: Path, *, kill_after: int | None) -> tuple[int, list[int]]:
+    """Train until the end, or kill -9 after some reports. Returns how many, and their steps."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["train.killing", "afx_train.job"])
     ours, theirs = context.Pipe(duplex=False)
     process = context.Process(target=train_in_child, args=(recipe, NAME, out, theirs))
     process.start()
     theirs.close()
-    seen = 0
+    told: list[int] = []
     try:
-        while kill_after is None or seen < kill_after:
+        while kill_after is None or len(told) < kill_after:
             assert ours.poll(WAIT_S), "the job does not go on"
-            ours.recv()
-            seen += 1
+            told.append(ours.recv())
     except EOFError:
         process.join(WAIT_S)
         assert process.exitcode == 0
-        return seen
+        return len(told), told
     process.kill()
     process.join(WAIT_S)
-    return seen
+    return len(told), told
 
 
 def _assert_equal(ours: dict[str, torch.Tensor], wanted: dict[str, torch.Tensor]) -> None:

@@ -114,6 +114,7 @@ def test_values_are_compared_as_json() -> None:
         ("", "", "has no cases"),
         ('{"id": 1, "query": "q"}', "", ":1: has no 'gold'"),
         ("nonsense", "", ":1: is not JSON"),
+        ('{"id": 1, "query": "q", "gold": null}', "", ":1: its gold call needs 'tool_set'"),
         (
             '{"id": 1, "query": "q", "gold": {"tool_set": null, "tool": null}}',
             '{"id": 2}',

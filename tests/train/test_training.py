@@ -66,9 +66,11 @@ def test_a_killed_run_goes_on_to_the_same_weights(
     (tmp_path / "checkpoint.pt").unlink()
     with pytest.raises(Killed):
         train(task, _fresh(workspace, task), tmp_path, job="j", resume=False, report=kill)
+    seen: list[Progress] = []
     again, resumed = train(
-        task, _fresh(workspace, task), tmp_path, job="j", resume=True, report=_quiet
+        task, _fresh(workspace, task), tmp_path, job="j", resume=True, report=seen.append
     )
+    assert seen[0].epoch == 3
     assert resumed.losses == history.losses
     assert resumed.dev == history.dev
     assert all(torch.equal(whole[name], again[name]) for name in whole)

@@ -55,6 +55,8 @@ def calibrate(cases: Path, predictions: Path, adapters: Path) -> dict[Subtask, F
             "whose cards have calibration.min_none above 0",
             where=str(predictions),
         )
+    if not adapters.is_dir():
+        raise DataError("is no folder of adapters", where=str(adapters))
     for folder in sorted(path for path in adapters.iterdir() if path.is_dir()):
         card = read_card(folder)
         if card is not None and card.subtask in found:

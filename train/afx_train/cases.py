@@ -40,7 +40,7 @@ def write_cases(
 
 
 def cases_of(trajectory: Trajectory, *, final: bool) -> Iterator[dict[str, Any]]:
-    """One case a step; where no call is right, the gold call is null."""
+    """One case a step; where no call is right, the gold call's tool set and tool are null."""
     for number, step in enumerate(trajectory.steps):
         yield _case(trajectory, number, step)
     if final or not trajectory.steps:

@@ -378,7 +378,7 @@ def retriever(
     """Train a bi-encoder of requests and tools on the recipe's data, of many servers; minutes.
 
     `afx-export build --adapters FOLDER` takes FOLDER/retriever.npz along. On a device it has a say
-    where no adapter was trained for the tools, and it chooses what a stage shows of a long list.
+    where no adapter was trained for the tools.
     """
     from afx_train.runs import learn_retriever
 
@@ -486,6 +486,8 @@ def main() -> None:
         _fail(str(error), BAD_INPUT)
     except AgentFluxError as error:
         _fail(str(error), FAILED_CHECK)
+    except OSError as error:  # a path of the command line that cannot be read or written
+        _fail(str(error), BAD_INPUT)
     except ImportError as error:
         missing = MissingExtra(error.name or str(error), extra="train")
         _fail(str(missing), NO_EXTRA)

@@ -83,7 +83,7 @@ class RayCluster:
             max_retries=0,  # taken up again by us, from the checkpoint
         )
         place, death = "", "the task gave no result"
-        task = remote.remote(plan, launch, self._mark)
+        task = remote.remote(plan, replace(launch, broken_off=None), self._mark)
         self._running.add(task)
         try:
             for reference in task:

@@ -5,6 +5,7 @@ from collections.abc import Sequence, Set
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from afx_train.errors import DataError
 from afx_train.trajectory import Trajectory, TrajectoryStep, read_trajectories
@@ -53,6 +54,13 @@ class Corpus:
     def trajectories(self) -> tuple[Trajectory, ...]:
         """The trajectories of all worlds."""
         return tuple(item for world in self.worlds for item in world.trajectories)
+
+    def listed(self) -> dict[str, list[dict[str, Any]]]:
+        """Return the tools of each set, names and schemas as servers list them."""
+        return {
+            name: [{"name": tool.name, "inputSchema": dict(tool.input_schema)} for tool in tools]
+            for name, tools in self.catalog.items()
+        }
 
     def offering(self, tool_sets: Set[str]) -> "Corpus":
         """Return the worlds where one of these tool sets is offered."""

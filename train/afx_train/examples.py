@@ -155,9 +155,7 @@ class ExampleMaker:
             )
         return tuple(self._argument_examples(list(chain.from_iterable(worlds))))
 
-    def _asked_of(
-        self, tool_set: str, worlds: Sequence[Sequence[Trajectory]]
-    ) -> list[Trajectory]:
+    def _asked_of(self, tool_set: str, worlds: Sequence[Sequence[Trajectory]]) -> list[Trajectory]:
         """What is asked where the tool set is offered; elsewhere nobody knows what it can serve."""
         offering = zip(self._corpus.worlds, worlds, strict=True)
         return [item for world, known in offering if tool_set in world.catalog for item in known]

@@ -45,7 +45,8 @@ class Launch:
 
     retries: how often a job whose process died is taken up again where it stood. A job that says
     why it failed is not tried again: it would fail for the same reason. gpus: as
-    CUDA_VISIBLE_DEVICES names them; each running job gets one of its own.
+    CUDA_VISIBLE_DEVICES names them; each running job gets one of its own. broken_off: set when the
+    run ends early; of the process that started it.
     """
 
     recipe: Path
@@ -55,6 +56,12 @@ class Launch:
     retries: int = 0
     control: Control | None = None
     gpus: tuple[str, ...] = ()
+    broken_off: threading.Event | None = field(default=None, compare=False)
+
+    @property
+    def is_broken_off(self) -> bool:
+        """Whether nothing should be started any more."""
+        return self.broken_off is not None and self.broken_off.is_set()
 
 
 Runner = Callable[[AdapterPlan, Launch, OnProgress], JobResult]
@@ -74,15 +81,23 @@ def run_plan(  # noqa: PLR0913 - facts of a run
 ) -> list[JobResult]:
     """Run jobs in order, `workers` at a time; a warm start waits for its origin.
 
-    on_interrupt: called where the run is broken off, so that jobs elsewhere end as well.
+    on_interrupt: called where the run is broken off, so that jobs elsewhere end as well. What a
+    job then died of is no reason to take it up again.
     """
+    broken_off = threading.Event()
+
+    def broken() -> None:
+        broken_off.set()
+        on_interrupt()
+
+    launch = replace(launch, broken_off=broken_off)
     start = runner or run_in_process
     results: dict[str, JobResult] = {}
     waiting, running = deque(plans), dict[Future[JobResult], tuple[str, tuple[str, ...]]]()
     free: deque[tuple[str, ...]] = deque((gpu,) for gpu in launch.gpus)
     workers = min(workers, len(free)) if free else workers
     planned = {plan.name for plan in plans}
-    with ThreadPoolExecutor(max_workers=workers) as pool, _told(on_interrupt):
+    with ThreadPoolExecutor(max_workers=workers) as pool, _told(broken):
         while waiting or running:
             for plan in _ready(waiting, results, planned, workers - len(running)):
                 waiting.remove(plan)
@@ -123,7 +138,7 @@ def retried(
     """Attempt a job; where its process died, take it up again up to `launch.retries` times."""
     result = attempt(plan, launch, on_progress)
     for _ in range(launch.retries):
-        if isinstance(result, JobResult):
+        if isinstance(result, JobResult) or launch.is_broken_off:
             break
         result = attempt(plan, replace(launch, resume=True), on_progress)
     if isinstance(result, JobResult):
@@ -135,7 +150,7 @@ def job_process(
     plan: AdapterPlan, launch: Launch
 ) -> Generator[dict[str, Any], None, JobResult | str]:
     """Run a job once in a process of its own: yield its progress, return how it ended or died."""
-    command = [sys.executable, "-m", "afx_train.worker", str(launch.recipe), plan.name]
+    command = [sys.executable, "-P", "-m", "afx_train.worker", str(launch.recipe), plan.name]
     command += [str(launch.out), str(launch.threads), "resume" if launch.resume else "anew"]
     command += [launch.control or "as-is"]
     env = _HEAP | os.environ | {"OMP_NUM_THREADS": str(launch.threads), "PYTHONWARNINGS": "ignore"}
@@ -168,6 +183,8 @@ def _attempt(plan: AdapterPlan, launch: Launch, on_progress: OnProgress) -> JobR
             except StopIteration as end:
                 ended: JobResult | str = end.value
                 return ended
+            if launch.is_broken_off:
+                return "the run was broken off"
             on_progress(plan.name, event)
 
 

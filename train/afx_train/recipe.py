@@ -209,8 +209,9 @@ class Recipe(_Section):
                 )
             seen.add(plan.name)
         for plan in self.adapters:
-            self.parts(plan)
-            self.settings(plan)
+            epochs = self.settings(plan).training.epochs
+            if epochs > max(self.settings(part).training.epochs for part in self.parts(plan)):
+                raise ValueError(f"adapter {plan.name!r} has more epochs than any of its parts")
         return self
 
     def named(self, name: str) -> AdapterPlan:
@@ -229,9 +230,12 @@ class Recipe(_Section):
         """The plans whose examples an adapter learns: its own, unless it is joint."""
         if plan.subtask != "joint":
             return (plan,)
-        if plan.of:
-            return tuple(self.named(name) for name in plan.of)
-        return tuple(p for p in self.adapters if p.subtask != "joint" and p.delta_of is None)
+        chosen = [self.named(name) for name in plan.of] or [
+            p for p in self.adapters if p.subtask != "joint" and p.delta_of is None
+        ]
+        if not chosen or any(part.subtask == "joint" for part in chosen):
+            raise ValueError(f"adapter {plan.name!r} is joint and needs others that are not")
+        return tuple(chosen)
 
     def boundary_of(self, plan: AdapterPlan) -> Boundary:
         """Return from where an adapter acts."""

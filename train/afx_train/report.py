@@ -83,7 +83,8 @@ def adapters_page(
         ),
         errors_section([e for r in reports for e in _errors(r, requests, codec.text)]),
     ]
-    return webpage.page(f"Training report, {reports[0].split} split", [s for s in sections if s])
+    title = f"Training report, {reports[0].split} split" if reports else "Training report"
+    return webpage.page(title, [s for s in sections if s])
 
 
 def predictions_page(report: Report, marked: Sequence[Marked]) -> str:

@@ -9,7 +9,6 @@ one or `none` among a few servers, as a device would offer them.
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -60,7 +59,7 @@ def train_retriever(corpus: Corpus, base: Path, *, seed: int, one_catalog: int) 
     folders of so many tool sets or fewer count as one catalog, whose adapters know it by heart.
 
     Raises:
-        DataError: the training split has requests for one server only.
+        DataError: the training split has requests for less than 4 tool sets.
     """
     vocabulary, start = _embeddings(base)
     index = {word: at for at, word in enumerate(vocabulary)}
@@ -161,12 +160,13 @@ def _train(
     rng: Random,
 ) -> None:
     optimizer = torch.optim.Adam(towers.groups())
-    with progress("batches", EPOCHS * (len(rows) // BATCH)) as advance:
+    starts = range(0, max(1, len(rows) - BATCH + 1), BATCH)  # a rest waits for the next epoch
+    with progress("batches", EPOCHS * len(starts)) as advance:
         for _ in range(EPOCHS):
             rng.shuffle(rows)
-            for first, end in pairwise(range(0, len(rows) + 1, BATCH)):
+            for first in starts:
                 advance()
-                batch = rows[first:end]
+                batch = rows[first : first + BATCH]
                 if all(row.tool is None for row in batch):
                     continue  # nothing to choose from
                 loss = _loss(towers, batch, texts, members, rng)

@@ -63,7 +63,8 @@ def run_recipe(recipe_path: Path, out: Path, only: list[str], how: Running) -> N
     base_folder(recipe, recipe_path)
     data_folders(recipe, recipe_path)
     trained = trained_of(recipe, how.control)
-    plans = [plan_named(recipe, name, recipe_path) for name in only] or list(trained)
+    chosen = dict.fromkeys(only)
+    plans = [plan_named(recipe, name, recipe_path) for name in chosen] or list(trained)
     with (
         workplace(how.on, out.resolve(), how.workers, how.threads, len(plans)) as place,
         tracking(how.log_to, run=_run_name(recipe_path), warn=_CONSOLE.print) as tracker,
@@ -163,11 +164,7 @@ def check_folder(folder: Path, *, as_json: bool = False, page: Path | None = Non
     from afx_train.data.check import as_json_text, as_text, check, picture
 
     corpus = load_corpus([folder])
-    listed = {
-        path.stem: json.loads(path.read_text(encoding="utf-8"))
-        for path in sorted((folder / "tools").glob("*.json"))
-    }
-    report = check(corpus.trajectories, listed)
+    report = check(corpus.trajectories, corpus.listed())
     typer.echo(as_json_text(report) if as_json else as_text(report))
     if page is not None:
         write_text(page, picture(report))
@@ -225,6 +222,7 @@ def set_refusals(adapters: Path, cases: Path, predictions: Path, criterion: "Cri
 
 def write_text(path: Path, text: str) -> None:
     """Write a file by a temporary name and say so."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".partial")
     partial.write_text(text, encoding="utf-8")
     partial.replace(path)

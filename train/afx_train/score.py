@@ -9,9 +9,11 @@ from random import Random
 from typing import Any
 
 from afx_train.errors import DataError
+from afx_train.trajectory import lines_of
 from agentflux.contracts.prompts import FINISH, NONE
 
 _RESAMPLES = 1000
+_NO_GOLD = {"tool_set": None, "tool": None}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -272,18 +274,21 @@ def _call_name(call: Mapping[str, Any]) -> str:
 
 def _lines(path: Path, keys: Sequence[str]) -> list[dict[str, Any]]:
     try:
-        texts = path.read_text(encoding="utf-8").splitlines()
+        text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"cannot be read: {error}", where=str(path)) from error
     found: list[dict[str, Any]] = []
-    for number, text in enumerate(texts, start=1):
+    for number, written in lines_of(text):
         where = f"{path}:{number}"
         try:
-            line = json.loads(text)
+            line = json.loads(written)
         except ValueError as error:
             raise DataError(f"is not JSON: {error}", where=where) from error
         missing = [k for k in keys if not isinstance(line, dict) or k not in line]
         if missing:
             raise DataError(f"has no {missing[0]!r}", where=where)
+        gold = line.get("gold", _NO_GOLD)
+        if not isinstance(gold, dict) or not gold.keys() >= _NO_GOLD.keys():
+            raise DataError("its gold call needs 'tool_set' and 'tool' (null: none)", where=where)
         found.append(line)
     return found

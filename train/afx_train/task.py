@@ -174,7 +174,13 @@ def _part(recipe: Recipe, plan: AdapterPlan, maker: ExampleMaker) -> Part:
         if not examples:
             raise DataError(f"adapter {plan.name!r}: the data has no {split} examples for it")
     settings = recipe.settings(plan)
-    chosen = tuple(e for e in made["train"] if _draw(e) < settings.examples.share)
+    shares = settings.examples
+    chosen = tuple(e for e in made["train"] if _draw(e) < shares.share)
+    if not any(example.width <= shares.max_row_tokens for example in chosen):
+        raise DataError(
+            f"adapter {plan.name!r}: examples.share ({shares.share}) and examples.max_row_tokens "
+            f"({shares.max_row_tokens}) leave none of its {len(made['train'])} examples"
+        )
     return Part(plan=plan, settings=settings, maker=maker, train=chosen, dev=made["dev"])
 
 

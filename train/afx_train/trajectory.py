@@ -75,12 +75,17 @@ def schema_text() -> str:
     return json.dumps(head | schema, ensure_ascii=False, indent=2) + "\n"
 
 
+def lines_of(text: str) -> Iterator[tuple[int, str]]:
+    """Number the lines of a JSONL text. A line feed alone ends one: JSON may hold U+2028."""
+    return enumerate(text.removesuffix("\n").split("\n"), start=1) if text else iter(())
+
+
 def _lines(path: Path) -> Iterator[Trajectory]:
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"cannot be read: {error}", where=str(path)) from error
-    for number, line in enumerate(text.splitlines(), start=1):
+    for number, line in lines_of(text):
         try:
             yield Trajectory.model_validate_json(line)
         except ValidationError as error:

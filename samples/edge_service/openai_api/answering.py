@@ -5,7 +5,17 @@ import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from agentflux import Agent, CancelToken, Decision, StageRecord, TextOptions, Turn, Usage, errors
+from agentflux import (
+    Agent,
+    CancelToken,
+    Decision,
+    Situation,
+    StageRecord,
+    TextOptions,
+    Turn,
+    Usage,
+    errors,
+)
 from agentflux import Completion as Text
 from edge_service.openai_api import conversation
 from edge_service.openai_api.schema import (
@@ -63,21 +73,24 @@ class Answering:
     max_tokens: int
     cancel: CancelToken = field(default_factory=CancelToken)
     candidates: Candidates | None = None
+    situation: Situation | None = None
 
     def __post_init__(self) -> None:
         """Raise Problem where the request cannot be answered."""
-        conversation.check_calls(self.request.messages)
         tools, choice = self.request.tools or [], self.request.tool_choice
         self.candidates = self.names.candidates(tools, choice)
+        if self.candidates is None:
+            conversation.check_calls(self.request.messages)
+        else:
+            self.situation = conversation.situation(self.request.messages, self.names)
         self.options()
 
     def answer(self, on_text: Callable[[str], None]) -> Answer:
         """Decide on a call, else write text. Raises AgentFluxError."""
         decision: Decision | None = None
-        if self.candidates is not None:
-            situation = conversation.situation(self.request.messages, self.names)
+        if self.candidates is not None and self.situation is not None:
             decision = self.agent.decide(
-                situation,
+                self.situation,
                 tools=self.candidates.specs,
                 required=self.candidates.required,
                 cancel=self.cancel,

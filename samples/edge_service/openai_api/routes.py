@@ -124,15 +124,15 @@ async def _pieces(
     Closing the iterator cancels the work; the place is given back when the thread has stopped.
     """
     loop = asyncio.get_running_loop()
-    ready: asyncio.Queue[str | Answer | AgentFluxError] = asyncio.Queue()
+    ready: asyncio.Queue[str | Answer | Exception] = asyncio.Queue()
 
-    def put(item: str | Answer | AgentFluxError) -> None:
+    def put(item: str | Answer | Exception) -> None:
         loop.call_soon_threadsafe(ready.put_nowait, item)
 
     def work() -> None:
         try:
             put(answering.answer(put))
-        except AgentFluxError as error:
+        except Exception as error:  # noqa: BLE001 - raised where it is waited for
             put(error)
         finally:
             ticket.leave()
@@ -147,6 +147,8 @@ async def _pieces(
             item = await asyncio.wait_for(ready.get(), max(0.0, deadline - loop.time()))
             if isinstance(item, AgentFluxError):
                 raise from_sdk(item) from item
+            if isinstance(item, Exception):
+                raise item
             if isinstance(item, Answer):
                 parts.metrics.stages(item.stages)
                 await working

@@ -30,7 +30,7 @@ class Way:
 
     def command(self, calls: int, options: Sequence[str]) -> list[str]:
         """Return the command of one measurement."""
-        command = [sys.executable, "-m", "agentflux.cli", "bench", str(self.bundle), "--json"]
+        command = [sys.executable, "-P", "-m", "agentflux.cli", "bench", str(self.bundle), "--json"]
         command += ["--calls", str(calls), *options]
         if self.threads is not None:
             command += ["--threads", str(self.threads)]
@@ -43,6 +43,7 @@ def ways(bundles: Sequence[Path]) -> tuple[Way, ...]:
     """List what is worth trying here: each bundle as it is; then the first with other threads."""
     cores, cpus = physical_cores(), allowed_cpus()
     others = sorted({1, max(1, cores // 2), cores, cpus} - {cores})
+    bundles = [*{bundle.resolve(): bundle for bundle in reversed(bundles)}.values()][::-1]
     first = bundles[0]
     return (
         *(Way(bundle=bundle) for bundle in bundles),

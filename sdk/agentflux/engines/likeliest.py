@@ -85,10 +85,10 @@ def likeliest(
     """
     search = _Search(cache, matcher, end_tokens, max_tokens)
     best = search.greedy()
-    most = search.produced + max_tokens
+    search.most = search.produced + max_tokens
     for _ in range(rollouts - 1):
         found = search.next_above(best.log_probability)
-        if found is None or search.produced >= most:
+        if found is None:
             break
         if found.finish == "stop" and found.log_probability > best.log_probability:
             best = found
@@ -107,6 +107,7 @@ class _Search:
         self._ends, self._max = end_tokens, max_tokens
         self._cached: list[int] = []
         self.produced = 0
+        self.most = max_tokens  # that may be produced in all
         self._open: list[tuple[float, int, Rollout]] = []
         self._order = itertools.count()
 
@@ -117,7 +118,9 @@ class _Search:
         return text
 
     def next_above(self, log_probability: float) -> Rollout | None:
-        """Roll the likeliest beginning out; None where no beginning is above."""
+        """Roll the likeliest beginning out; None where none is above, or no token is left."""
+        if self.produced >= self.most:
+            return None
         if not self._open or -self._open[0][0] <= log_probability:
             return None
         text = heapq.heappop(self._open)[2]
@@ -129,7 +132,7 @@ class _Search:
     def _roll(self, text: Rollout, matcher: llguidance.LLMatcher, *, above: float) -> None:
         """Decode greedily to the end, or until it is not above. Runners-up become beginnings."""
         while not self._ended(text, matcher) and len(text.tokens) < self._max:
-            if text.log_probability <= above:
+            if text.log_probability <= above or self.produced >= self.most:
                 break
             self._compute(text.tokens)
             if not self._forced(text, matcher):
@@ -156,7 +159,8 @@ class _Search:
         return text.finish == "stop"
 
     def _forced(self, text: Rollout, matcher: llguidance.LLMatcher) -> bool:
-        forced = matcher.compute_ff_tokens()[: self._max - len(text.tokens)]
+        left = min(self._max - len(text.tokens), self.most - self.produced)
+        forced = matcher.compute_ff_tokens()[:left]
         matcher.consume_tokens(forced)
         text.tokens += forced
         text.forced += len(forced)

@@ -312,7 +312,7 @@ class _Decoder:
         self._matcher = None
         if request.grammar:
             self._matcher = engine.matcher(request.grammar, keep=request.keep_grammar)
-        self._random = np.random.default_rng(request.seed)
+        self._random = np.random.default_rng(request.seed % 2**64)  # it takes no negative one
         self._stream = engine.stream_decoder()
         self._stops = StopText(request.stop)
         self._text: list[str] = []
@@ -399,8 +399,9 @@ class _Decoder:
     def _pick(self, logits: Logits) -> int:
         if self._request.temperature <= 0:
             return int(logits.argmax())
-        scaled = logits.astype(np.float64) / self._request.temperature
-        weights = np.exp(scaled - scaled.max())
+        with np.errstate(over="ignore"):  # the coldest temperatures leave the likeliest alone
+            scaled = (logits.astype(np.float64) - logits.max()) / self._request.temperature
+        weights = np.exp(scaled)
         weights = _nucleus(weights / weights.sum(), self._request.top_p)
         return int(self._random.choice(len(weights), p=weights))
 

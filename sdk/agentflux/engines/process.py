@@ -57,7 +57,7 @@ class ProcessEngine:
             FileMismatch: a file is not the one that was exported.
             EngineError: the runtime cannot load the model.
         """
-        self._command = [sys.executable, "-m", "agentflux.engines.worker"]
+        self._command = [sys.executable, "-P", "-m", "agentflux.engines.worker"]
         self._command += [str(bundle.resolve()), str(threads or 0)]
         self.hang_s = hang_s
         self._turns = Turns()

@@ -18,6 +18,8 @@ from agentflux.contracts.spans import words
 from agentflux.contracts.tools import ToolSpec
 
 _HALF_A_DAY = 12
+_DEFINITIONS = ("$defs", "definitions")
+_DEEPEST = 8  # references may go in circles
 # Of English alone; in another language a time or a date in words only is left out.
 _NUMBER_WORDS = frozenset(
     "one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen "
@@ -34,14 +36,28 @@ def grounded(arguments: Mapping[str, Any], tool: ToolSpec, texts: Iterable[str])
     required = schema.get("required") or ()
     if not isinstance(properties, Mapping):
         return dict(arguments)
-    said = _Said([*texts, json.dumps(properties, ensure_ascii=False)])
+    described = [schema[key] for key in ("properties", *_DEFINITIONS) if key in schema]
+    said = _Said([*texts, json.dumps(described, ensure_ascii=False)])
     kept: dict[str, Any] = {}
     for name, value in arguments.items():
-        free = isinstance(value, str) and "enum" not in properties.get(name, {})
+        free = isinstance(value, str) and not _enumerated(properties.get(name), schema)
         if free and name not in required and not said.founds(value, kept.values()):
             continue
         kept[name] = value
     return kept
+
+
+def _enumerated(node: object, schema: Mapping[str, Any], depth: int = _DEEPEST) -> bool:
+    """Whether a property's schema lists its values, itself or where it refers to."""
+    if not isinstance(node, Mapping) or not depth:
+        return False
+    if "enum" in node or "const" in node:
+        return True
+    branches = [branch for key in ("anyOf", "oneOf", "allOf") for branch in node.get(key) or ()]
+    head, _, name = str(node.get("$ref", "")).rpartition("/")
+    if head.removeprefix("#/") in _DEFINITIONS:
+        branches.append((schema.get(head.removeprefix("#/")) or {}).get(name))
+    return any(_enumerated(branch, schema, depth - 1) for branch in branches)
 
 
 class _Said:

@@ -38,6 +38,7 @@ OUTCOME_UNKNOWN = (
     "It was not repeated."
 )
 _RESERVED_BYTES = 1024
+_BEGINNING = b'{"type": "run_started"'  # of every journal
 
 
 class _Record(BaseModel):
@@ -326,12 +327,15 @@ def _read(path: Path, data: bytes) -> tuple[list[_AnyRecord], int]:
     for number, line in enumerate(lines, start=1):
         position += len(line) + 1
         last = number == len(lines)
-        if not line or (last and data[position - 1 : position] != b"\n"):
+        torn = last and data[position - 1 : position] != b"\n"
+        if torn and not records and not line.startswith(_BEGINNING[: len(line)]):
+            raise JournalError(path, "is no journal; it stays as it is")
+        if not line or torn:
             break
         try:
             records.append(_RECORD.validate_python(json.loads(line)))
         except (ValueError, ValidationError) as error:
-            if last:
+            if last and records:
                 break
             raise JournalError(path, f"line {number} is damaged") from error
         end = position

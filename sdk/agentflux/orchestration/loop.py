@@ -45,7 +45,7 @@ class Controls:
 
 @dataclass(slots=True)
 class _Run:
-    """The state of one run."""
+    """The state of one run. unwritten: steps that lack arguments, so nothing was sent."""
 
     situation: Situation
     controls: Controls
@@ -54,6 +54,7 @@ class _Run:
     started: float = field(default_factory=time.monotonic)
     waited: float = 0.0
     question: str = ""
+    unwritten: list[Step] = field(default_factory=list[Step])
 
     @property
     def steps(self) -> tuple[Step, ...]:
@@ -65,6 +66,10 @@ class _Run:
             self.controls.journal.finished(step)
         self.situation = replace(self.situation, steps=(*self.situation.steps, step))
         self.controls.emit(CallFinished(step=step))
+
+    def failed_twice(self) -> bool:
+        """Whether the arguments of the latest two steps could not be written."""
+        return len(self.steps) > 1 and all(step in self.unwritten for step in self.steps[-2:])
 
     def seconds_left(self) -> float:
         return self.controls.budget.seconds - (time.monotonic() - self.started - self.waited)
@@ -143,10 +148,14 @@ class AgentLoop:
         if decision.question:
             run.question = decision.question
             return "needs_input"
-        if any(step.call == decision.call for step in run.steps):
+        if decision.problem:
+            run.add(Step(call=decision.call, observation=decision.problem, is_error=True))
+            run.unwritten.append(run.steps[-1])
+            return "arguments" if run.failed_twice() else None
+        if any(step.call == decision.call for step in run.steps if step not in run.unwritten):
             return "repeated"
-        self._perform(run, decision.call, decision.problem)
-        return "arguments" if decision.problem and _failed_twice(run.steps) else None
+        self._perform(run, decision.call)
+        return None
 
     def _decide(self, run: _Run) -> Decision:
         controls = run.controls
@@ -160,9 +169,9 @@ class AgentLoop:
             ),
         )
 
-    def _perform(self, run: _Run, call: ToolCall, problem: str) -> None:
+    def _perform(self, run: _Run, call: ToolCall) -> None:
         tool = _spec(run.stages, call)
-        refusal = problem or self._refused(run, call, tool)
+        refusal = self._refused(run, call, tool)
         if refusal or tool is None:
             run.add(Step(call=call, observation=refusal, is_error=True))
         else:
@@ -230,7 +239,3 @@ def _result(run: _Run, stopped: Stopped, answer: str) -> RunResult:
         stopped=stopped,
         trace=tuple(run.trace),
     )
-
-
-def _failed_twice(steps: tuple[Step, ...]) -> bool:
-    return len(steps) >= 2 and all(step.is_error for step in steps[-2:])

@@ -17,6 +17,7 @@ from agentflux.contracts.experts import NO_EXPERTS, Experts
 from agentflux.contracts.grammar import copying_grammar
 from agentflux.contracts.prompts import Situation, StagePrompt
 from agentflux.contracts.tools import Catalog, ToolCall, ToolSpec
+from agentflux.contracts.validation import check_arguments
 from agentflux.errors import SchemaNotSupported
 from agentflux.orchestration.events import Event, StageFinished, StageStarted
 from agentflux.orchestration.grounding import grounded
@@ -345,7 +346,7 @@ def _parse(text: str, tool: ToolSpec, *, founding: Sequence[str] | None) -> _Wri
         if founding is not None:
             arguments = grounded(arguments, tool, founding)
         json.dumps(arguments, ensure_ascii=False, allow_nan=False).encode()
-        jsonschema.validate(arguments, dict(tool.input_schema))
+        check_arguments(arguments, tool.input_schema)
     except ValueError as error:
         return _Written(problem=f"the arguments are not JSON: {error}")
     except jsonschema.ValidationError as error:

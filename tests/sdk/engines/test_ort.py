@@ -1,6 +1,7 @@
 """The real engine on the sample's bundle: reuse is exact, counted, and never mixes adapters."""
 
 import random
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -187,6 +188,16 @@ def test_a_seed_fixes_sampling(desk_engine: OrtEngine) -> None:
 
     assert sample(1) == sample(1)
     assert len({sample(seed) for seed in range(4)}) > 1
+
+
+@pytest.mark.parametrize(("temperature", "seed"), [(1e-308, 1), (0.0, -1), (1e-9, -7)])
+def test_the_coldest_temperature_is_greedy_and_any_seed_is_one(
+    desk_engine: OrtEngine, temperature: float, seed: int
+) -> None:
+    asked = (Segment(text=TURN.format("Name a colour.")), Segment(text=ASK))
+    greedy = Generation(segments=asked, max_tokens=6)
+    cold = replace(greedy, temperature=temperature, seed=seed)
+    assert desk_engine.generate(cold).text == desk_engine.generate(greedy).text
 
 
 def test_a_repetition_penalty_breaks_loops(desk_engine: OrtEngine) -> None:

@@ -66,6 +66,30 @@ def test_required_arguments_always_stay() -> None:
     assert grounded({"product": "invented"}, TOOL, ["hello"]) == {"product": "invented"}
 
 
+@pytest.mark.parametrize(
+    ("schema", "stays"),
+    [
+        (True, False),
+        ({"$ref": "#/$defs/Priority", "default": "low"}, True),
+        ({"anyOf": [{"$ref": "#/$defs/Priority"}, {"type": "null"}]}, True),
+        ({"anyOf": [{"type": "string"}, {"type": "null"}]}, False),
+        ({"const": "urgent"}, True),
+        ({"$ref": "#/$defs/Circle"}, False),
+    ],
+)
+def test_listed_values_stay_wherever_they_are_listed(schema: object, stays: bool) -> None:
+    definitions = {
+        "Priority": {"type": "string", "enum": ["low", "high"]},
+        "Circle": {"$ref": "#/$defs/Circle"},
+    }
+    properties = {"name": {"type": "string"}, "priority": schema}
+    tool = ToolSpec(
+        tool_set="desk", name="add", input_schema={"properties": properties, "$defs": definitions}
+    )
+    left = grounded({"name": "milk", "priority": "urgent"}, tool, ["milk, do it asap"])
+    assert ("priority" in left) is stays
+
+
 def test_a_context_or_an_observation_founds_as_well_as_the_request() -> None:
     arguments = {"product": "salt", "person": "Maria"}
     assert grounded(arguments, TOOL, ["note salt", "User: Maria"]) == arguments

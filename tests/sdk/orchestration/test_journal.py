@@ -173,6 +173,27 @@ def test_damage_before_the_last_line_is_an_error(tmp_path: Path) -> None:
         Journal(path)
 
 
+@pytest.mark.parametrize(
+    "text", ["buy oat milk and call Ada\n", "buy oat milk", '{"a": 1}', '{"a": 1}\n', '{"type"\n']
+)
+def test_a_file_that_is_no_journal_stays_as_it_is(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "notes.txt"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(JournalError, match=r"is no journal|line 1 is damaged"):
+        Journal(path)
+    assert path.read_text(encoding="utf-8") == text
+
+
+def test_a_first_line_that_was_torn_is_written_again(tmp_path: Path) -> None:
+    path = tmp_path / "run.jsonl"
+    first = whole_run(path).splitlines()[0]
+    for length in (1, 9, 40):
+        path.write_bytes(first[:length])
+        agent, host = agent_after(0)
+        assert agent.run("copy", journal=path).stopped == "answered"
+        assert len(host.calls) == 3
+
+
 def test_an_empty_journal_cannot_be_resumed(tmp_path: Path) -> None:
     agent, _ = agent_after(0)
     with pytest.raises(JournalError, match="holds no run"):

@@ -59,6 +59,35 @@ def test_a_repeated_call_is_not_made_again() -> None:
     assert (result.stopped, len(host.calls)) == ("repeated", 1)
 
 
+BAD = ["files", "read", "{'path'"]
+
+
+def test_arguments_that_fail_twice_end_the_run() -> None:
+    agent, host = scripted_agent([*BAD, "files", "read", '{"path":1}', "sorry"], {})
+    result = agent.run("read a.txt")
+    assert (result.stopped, host.calls) == ("arguments", [])
+    assert [step.is_error for step in result.steps] == [True, True]
+
+
+def test_arguments_that_failed_once_can_be_written_better() -> None:
+    schema = {"type": "object", "properties": {"path": {"type": "string"}}}
+    read = ToolSpec(tool_set="files", name="read", input_schema=schema, read_only=True)
+    roots = ToolSpec(tool_set="files", name="roots", read_only=True)
+    loose = {**CATALOG, "files": (read, roots)}
+    script = [*BAD, "files", "read", "{}", "finish", "done"]
+    agent, host = scripted_agent(script, {"files.read": "hi"}, catalog=loose)
+    assert agent.run("read a.txt").stopped == "answered"
+    assert len(host.calls) == 1
+
+
+def test_a_tools_own_error_does_not_count_as_failed_arguments() -> None:
+    failed = ToolResult(text="no such file", is_error=True)
+    script = [*READ, *BAD, "files", "read", '{"path":"b.txt"}', "finish", "done"]
+    agent, host = scripted_agent(script, {"files.read": [failed, "hi"]})
+    assert agent.run("read a.txt").stopped == "answered"
+    assert len(host.calls) == 2
+
+
 def test_a_call_that_is_not_approved_is_an_observation() -> None:
     script = [*READ, "finish", "I may not."]
     agent, host = scripted_agent(script, {"files.read": "hi"}, approve=lambda call, tool: False)

@@ -1,7 +1,15 @@
 """The report finds what it is there to find."""
 
+from pathlib import Path
+
 from afx_train.data.check import check
-from afx_train.trajectory import Split, Trajectory, TrajectoryStep
+from afx_train.trajectory import (
+    Split,
+    Trajectory,
+    TrajectoryStep,
+    read_trajectories,
+    write_trajectories,
+)
 
 TOOLS = {
     "shelf": [
@@ -28,6 +36,15 @@ def _item(number: int, *, split: Split = "train", **arguments: object) -> Trajec
         kind="single",
         split=split,
     )
+
+
+def test_what_is_written_is_read_again_whatever_ends_a_line_elsewhere(tmp_path: Path) -> None:
+    items = [
+        _item(number).model_copy(update={"request": f"say hello{mark}now"})
+        for number, mark in enumerate(("\u2028", "\u2029", "\x85", "\n", "\r\n", "\x0c"))
+    ]
+    write_trajectories(tmp_path / "x.jsonl", items)
+    assert read_trajectories(tmp_path / "x.jsonl") == items
 
 
 def test_sound_data_has_no_problems() -> None:

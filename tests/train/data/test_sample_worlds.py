@@ -132,6 +132,15 @@ def test_values_vary(worlds: dict[str, World]) -> None:
         assert len({*forms}) >= 12
 
 
+@pytest.mark.parametrize("wrong", [{"only": ["filesytem"]}, {"held_out": ["time.tell"]}])
+def test_a_misspelt_name_is_refused_before_anything_runs(
+    tmp_path: Path, wrong: dict[str, list[str]]
+) -> None:
+    with pytest.raises(DataError, match=r"no phrasing is for .*; there is (filesystem|time\.)"):
+        build_dataset(SAMPLE / "phrasings", SAMPLE / "worlds.py", None, tmp_path / "out", **wrong)
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_file_that_is_no_worlds_file_is_refused(tmp_path: Path) -> None:
     wrong = tmp_path / "worlds.py"
     with pytest.raises(DataError, match="Python file"):

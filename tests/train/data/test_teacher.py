@@ -133,6 +133,11 @@ def test_a_failing_endpoint_is_named_with_what_it_said(
     assert not list(tmp_path.iterdir())
 
 
+def test_an_address_without_a_scheme_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(TeacherFailed, match="starts with http"):
+        Teacher(Endpoint(url="api.example.com/v1", model="m"), tmp_path)
+
+
 def test_questions_keep_their_distance(api: Api, tmp_path: Path) -> None:
     asking = Asking(api, tmp_path, per_minute=30.0)
     for number in range(3):

@@ -1,10 +1,11 @@
 """Build the data set: phrasings → drafts → verified trajectories → files and a report."""
 
 import asyncio
+import difflib
 import json
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -56,7 +57,10 @@ def build_dataset(  # noqa: PLR0913 - each is an option of the command
     Raises:
         DataError: phrasings, worlds or servers do not fit together; says where.
     """
-    phrasings = _chosen(load_phrasings(grammars), only)
+    known = load_phrasings(grammars)
+    _refuse_unknown("--only", only, {*_sets(known), "none"})
+    _refuse_unknown("--held-out", held_out, {*_sets(known), *_tools(known)})
+    phrasings = _chosen(known, only)
     with tempfile.TemporaryDirectory(prefix="afx-data-") as folder:
         made = load_worlds(worlds, scratch=Path(folder).resolve(), grammars=grammars)
         fills = fills_of(
@@ -115,6 +119,23 @@ def _chosen(phrasings: Sequence[Phrasing], only: Sequence[str]) -> list[Phrasing
         for p in phrasings
         if {c.tool_set for c in p.calls} <= sets and (p.calls or "none" in sets)
     ]
+
+
+def _sets(phrasings: Sequence[Phrasing]) -> set[str]:
+    return {call.tool_set for phrasing in phrasings for call in phrasing.calls}
+
+
+def _tools(phrasings: Sequence[Phrasing]) -> set[str]:
+    return {f"{call.tool_set}.{call.tool}" for phrasing in phrasings for call in phrasing.calls}
+
+
+def _refuse_unknown(option: str, names: Sequence[str], known: Set[str]) -> None:
+    """Refuse a name that no phrasing calls: it would leave the data silently as it is, or empty."""
+    for name in names:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=3) or sorted(known)
+            msg = f"no phrasing is for {name!r}; there is {', '.join(near)}"
+            raise DataError(msg, where=option)
 
 
 def _distinct(items: Sequence[Trajectory]) -> list[Trajectory]:

@@ -63,6 +63,8 @@ class Teacher:
         sleep: Callable[[float], None] = time.sleep,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        if not endpoint.url.startswith(("http://", "https://")):
+            raise TeacherFailed(endpoint.url, "an address starts with http:// or https://")
         self.endpoint, self.spent = endpoint, Spent()
         self._cache, self._sleep, self._clock = cache, sleep, clock
         self._free_at = 0.0

@@ -1,7 +1,6 @@
 """`afx-train data teach`: a data folder, enlarged by what a teacher writes."""
 
 import asyncio
-import json
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -72,12 +71,8 @@ def teach(
     known = {(t.request, t.context) for t in corpus.trajectories if not _is_taught(t)}
     fresh = [t for t in taught.trajectories if (t.request, t.context) not in known]
     write_trajectories(data / TAUGHT, fresh)
-    listed = {
-        path.stem: json.loads(path.read_text(encoding="utf-8"))
-        for path in sorted((data / "tools").glob("*.json"))
-    }
     whole = load_corpus([data])
-    report = check(whole.trajectories, listed).with_build(
+    report = check(whole.trajectories, whole.listed()).with_build(
         styles={"taught": len(fresh)}, rejected=dict(taught.dropped), failures=(), repeated=0
     )
     return report, taught

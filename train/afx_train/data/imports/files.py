@@ -5,11 +5,13 @@ import gzip
 import io
 import json
 import tarfile
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, cast
 
 from afx_train.errors import DataError
+from afx_train.trajectory import lines_of
 
 
 def read_text(path: Path) -> str:
@@ -20,8 +22,12 @@ def read_text(path: Path) -> str:
     """
     try:
         data = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
-    except (OSError, EOFError) as error:
+    except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"cannot be read: {error}", where=str(path)) from error
+    return _decoded(data)
+
+
+def _decoded(data: bytes) -> str:
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError:
@@ -52,7 +58,7 @@ def documents(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
         items = [(f"{path}[{number}]", item) for number, item in enumerate(whole)]
     else:
         items = []
-        for number, line in enumerate(text.splitlines(), start=1):
+        for number, line in lines_of(text):
             if line.strip():
                 try:
                     items.append((f"{path}:{number}", json.loads(line)))
@@ -64,7 +70,7 @@ def documents(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
         yield where, cast("dict[str, Any]", item)
 
 
-def lines_of(folder: Path, *stems: str) -> list[Path]:
+def files_of(folder: Path, *stems: str) -> list[Path]:
     """Those of `<stem>.jsonl` and `<stem>.jsonl.gz` that are in the folder."""
     named = [folder / f"{stem}.jsonl{end}" for stem in stems for end in ("", ".gz")]
     return [path for path in named if path.is_file()]
@@ -93,8 +99,8 @@ def _csv_texts(source: Path) -> Iterator[str]:
                 for member in archive:
                     stream = archive.extractfile(member) if member.name.endswith(".csv") else None
                     if stream is not None:
-                        yield stream.read().decode("utf-8-sig")
-        except (OSError, tarfile.TarError) as error:
+                        yield _decoded(stream.read())
+        except (OSError, EOFError, zlib.error, tarfile.TarError) as error:
             raise DataError(f"cannot be read: {error}", where=str(source)) from error
     else:
         yield read_text(source)

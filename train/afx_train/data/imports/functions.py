@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, cast
 
-from afx_train.data.imports.files import documents, lines_of
+from afx_train.data.imports.files import documents, files_of
 from afx_train.data.imports.rows import Call, JsonObject, Row, Tool
 from afx_train.errors import DataError
 
@@ -75,12 +75,12 @@ def seal_tools(source: Path, _: Path | None) -> Iterator[Row]:
             schema=_schema(item.get("parameters") or {}, item.get("required") or ()),
             field=str(item.get("field", "")).split("/")[0],
         )
-        for path in lines_of(source, "tool")
+        for path in files_of(source, "tool")
         for _, item in documents(path)
     }
     if not tools:
         raise DataError("has no tool.jsonl", where=str(source))
-    for path in lines_of(source, "dev", "train", "test_in_domain", "test_out_domain"):
+    for path in files_of(source, "dev", "train", "test_in_domain", "test_out_domain"):
         for where, item in documents(path):
             calls = _listed(item.get("calling"), where)
             if any(_CALL_REFERENCE.search(json.dumps(c.get("parameters"))) for c in calls):

@@ -1,0 +1,53 @@
+"""Check arguments against a tool's schema, by `jsonschema`.
+
+A schema's patterns are ECMA-262. Python's `re` reads most of them; of the others (Unicode classes,
+named groups) nothing is checked here: the grammar that the arguments were decoded under holds them.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from functools import cache
+from typing import Any
+
+from jsonschema import Draft202012Validator, FormatChecker
+from jsonschema.exceptions import ValidationError, best_match
+from jsonschema.validators import extend, validator_for
+
+_NO_FORMATS = FormatChecker(formats=())  # or the metaschema asks for patterns that `re` reads
+_PATTERNED = (
+    "pattern",
+    "patternProperties",
+    "additionalProperties",
+    "unevaluatedProperties",
+)
+
+
+def check_arguments(arguments: Mapping[str, Any], schema: Mapping[str, Any]) -> None:
+    """Refuse arguments that break the schema.
+
+    Raises:
+        ValidationError: of `jsonschema`, with what is wrong.
+        SchemaError: of `jsonschema`: the schema itself is wrong.
+    """
+    kind = validator_for(schema, default=Draft202012Validator)
+    kind.check_schema(schema, format_checker=_NO_FORMATS)
+    error = best_match(_readable(kind)(dict(schema)).iter_errors(arguments))
+    if error is not None:
+        raise error
+
+
+@cache
+def _readable(kind: Any) -> Any:  # noqa: ANN401 - a class of jsonschema's
+    """The validator, but a keyword whose patterns `re` cannot read says nothing."""
+    known = {name: kind.VALIDATORS[name] for name in _PATTERNED if name in kind.VALIDATORS}
+    return extend(kind, {name: _forgiving(rule) for name, rule in known.items()})
+
+
+def _forgiving(rule: Any) -> Any:  # noqa: ANN401 - a function of jsonschema's
+    def check(*given: Any) -> Iterator[ValidationError]:  # noqa: ANN401 - handed through
+        try:
+            yield from rule(*given) or ()
+        except re.error:
+            return
+
+    return check
