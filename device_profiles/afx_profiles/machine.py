@@ -111,7 +111,7 @@ def conflicts(packages: tuple[Package, ...]) -> tuple[tuple[str, ...], ...]:
 
 def provider_devices() -> tuple[tuple[Device, ...], str]:
     """Ask the installed runtime for its providers' devices; return them, or why it cannot tell."""
-    command = [sys.executable, "-m", "afx_profiles.ep_devices"]
+    command = [sys.executable, "-P", "-m", "afx_profiles.ep_devices"]
     environment = {**os.environ, "ORT_DISABLE_TELEMETRY": "1", "PYTHONIOENCODING": "utf-8"}
     try:
         done = subprocess.run(

@@ -14,6 +14,8 @@ from agentflux.contracts.cards import CARD, AdapterCard, read_card
 from agentflux.contracts.prompts import PROMPT_CONTRACT, Boundary, Role
 from agentflux.errors import ConfigError
 
+ToolKey = tuple[str, str]
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
@@ -139,21 +141,46 @@ def _words(place: Place) -> str:
 
 
 def merged_catalog(placed: Sequence[Placed]) -> tuple[CatalogTool, ...]:
-    """Join the catalogs of all cards.
+    """Join the catalogs of all cards, in the order of their names.
 
     Raises:
         ConfigError: two adapters were trained for different versions of a tool.
     """
-    found: dict[tuple[str, str], tuple[CatalogTool, str]] = {}
+    return tuple(tool for _, (tool, _) in sorted(ranked_catalog(placed).items()))
+
+
+def ranked_catalog(placed: Sequence[Placed]) -> dict[ToolKey, tuple[CatalogTool, int]]:
+    """Join them; with each tool how special the writer is whose copying it has.
+
+    Raises:
+        ConfigError: two adapters were trained for different versions of a tool.
+    """
+    found: dict[ToolKey, tuple[CatalogTool, str, int]] = {}
     for one in placed:
         for tool in one.card.catalog if one.card else ():
-            key = (tool.tool_set, tool.name)
+            key, rank = (tool.tool_set, tool.name), writer_rank(one.place, tool)
             if key in found and found[key][0].sha256 != tool.sha256:
                 msg = (
                     f"adapters {found[key][1]!r} and {one.name!r} were trained for different "
                     f"descriptions of {tool.tool_set}/{tool.name}; train them on one catalog"
                 )
                 raise ConfigError(msg, where="--adapters")
-            if key not in found or tool.copies:
-                found[key] = (tool, one.name)
-    return tuple(tool for _, (tool, _) in sorted(found.items()))
+            if key not in found or rank > found[key][2]:
+                found[key] = (tool if rank else without_copying(tool), one.name, rank)
+    return {key: (tool, rank) for key, (tool, _, rank) in found.items()}
+
+
+def writer_rank(place: Place | AdapterEntry, tool: CatalogTool) -> int:
+    """How special a writer of a tool's arguments is: one for all, its set's, its own; 0 for none.
+
+    The device asks the most special one, so what that learned to copy is what counts.
+    """
+    serves = place.tool_set in (None, tool.tool_set) and place.tool in (None, tool.name)
+    if not serves or place.subtask not in ("arguments", "joint"):
+        return 0
+    return 1 + (place.tool_set is not None) + (place.tool is not None)
+
+
+def without_copying(tool: CatalogTool) -> CatalogTool:
+    """The tool, all of whose strings are free."""
+    return tool.model_copy(update={"copied": (), "worded": {}})

@@ -57,10 +57,9 @@ def resolve(name: str) -> Model:
 def cached_base(wanted: BaseModelInfo) -> Model | None:
     """Return the base model that a manifest names, if it was fetched. The name is no path."""
     name, revision = wanted.id, wanted.revision
-    if not re.fullmatch(r"[\w./-]+", name):
-        return None
     if not _HUB_ID.fullmatch(name):
-        return _read_record(model_folder(name))
+        plain = re.fullmatch(r"[A-Za-z0-9][\w.-]*", name)
+        return _read_record(model_folder(name)) if plain else None
     unpinned = hub_folder(name)
     folders = [unpinned, *sorted(unpinned.parent.glob(f"{hub_folder(f'{name}@').name}*"))]
     found = (model for folder in folders if (model := _read_record(folder)) is not None)

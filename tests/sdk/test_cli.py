@@ -84,6 +84,12 @@ def test_help_teaches_without_loading_a_model() -> None:
     done = afx("eval", "--help")
     assert done.returncode == 0
     assert "JSON lists of MCP tools" in " ".join(done.stdout.split())
+    program = (
+        "import sys; from agentflux.cli import main; sys.argv = ['afx', 'eval', '--help']\n"
+        "try: main()\n"
+        "except SystemExit: sys.exit('onnxruntime_genai' in sys.modules)\n"
+    )
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
 
 
 @pytest.mark.model

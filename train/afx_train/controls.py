@@ -37,7 +37,8 @@ def controlled(recipe: Recipe, control: Control) -> Recipe:
     if control in ("prompt", "request", "instruction"):
         moved = [p.model_dump() | {"boundary": None} for p in recipe.adapters]
         return Recipe.model_validate(recipe.model_dump() | {"boundary": control, "adapters": moved})
-    epochs = max(recipe.settings(plan).training.epochs for plan in recipe.adapters)
+    parts = [p for p in recipe.adapters if p.subtask != "joint" and p.delta_of is None]
+    epochs = max(recipe.settings(plan).training.epochs for plan in parts)
     joint = {
         "name": control,
         "subtask": "joint",

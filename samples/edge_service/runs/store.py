@@ -156,6 +156,8 @@ class RunStore:
             found = [(r["id"],) for r in connection.execute(query, (before, keep, at_most))]
             connection.executemany("DELETE FROM events WHERE run_id = ?", found)
             connection.executemany("DELETE FROM runs WHERE id = ?", found)
+        if found:  # or the log beside the file still has what was deleted
+            self._database.read("PRAGMA wal_checkpoint(TRUNCATE)")
         return len(found)
 
     def _view(self, row: sqlite3.Row) -> Run:

@@ -43,7 +43,7 @@ def ways(bundles: Sequence[Path]) -> tuple[Way, ...]:
     """List what is worth trying here: each bundle as it is; then the first with other threads."""
     cores, cpus = physical_cores(), allowed_cpus()
     others = sorted({1, max(1, cores // 2), cores, cpus} - {cores})
-    bundles = [*{bundle.resolve(): bundle for bundle in reversed(bundles)}.values()][::-1]
+    bundles = list({bundle.resolve(): bundle for bundle in bundles}.values())
     first = bundles[0]
     return (
         *(Way(bundle=bundle) for bundle in bundles),

@@ -22,6 +22,18 @@ _PATTERNED = (
 )
 
 
+def argument_validator(schema: Mapping[str, Any]) -> Any:  # noqa: ANN401 - one of jsonschema's
+    """Return a validator of `jsonschema` for a tool's arguments, by the draft that it names.
+
+    Raises:
+        SchemaError: of `jsonschema`: the schema itself is wrong.
+    """
+    kind = validator_for(schema, default=Draft202012Validator)
+    kind.check_schema(schema, format_checker=_NO_FORMATS)
+    # A reference back to a root that names its draft would be checked by the draft's own class.
+    return _readable(kind)({key: value for key, value in schema.items() if key != "$schema"})
+
+
 def check_arguments(arguments: Mapping[str, Any], schema: Mapping[str, Any]) -> None:
     """Refuse arguments that break the schema.
 
@@ -29,9 +41,7 @@ def check_arguments(arguments: Mapping[str, Any], schema: Mapping[str, Any]) -> 
         ValidationError: of `jsonschema`, with what is wrong.
         SchemaError: of `jsonschema`: the schema itself is wrong.
     """
-    kind = validator_for(schema, default=Draft202012Validator)
-    kind.check_schema(schema, format_checker=_NO_FORMATS)
-    error = best_match(_readable(kind)(dict(schema)).iter_errors(arguments))
+    error = best_match(argument_validator(schema).iter_errors(arguments))
     if error is not None:
         raise error
 

@@ -87,10 +87,11 @@ def likeliest(
     best = search.greedy()
     search.most = search.produced + max_tokens
     for _ in range(rollouts - 1):
-        found = search.next_above(best.log_probability)
+        complete = best.log_probability if best.finish == "stop" else -math.inf
+        found = search.next_above(complete)
         if found is None:
             break
-        if found.finish == "stop" and found.log_probability > best.log_probability:
+        if found.finish == "stop" and found.log_probability > complete:
             best = found
     return best, search.produced
 

@@ -97,9 +97,13 @@ class _CallStarted(_Record):
 
 
 class _CallFinished(_Record):
-    """call: only where no `call_started` precedes it (the call was never sent)."""
+    """call: only where no `call_started` precedes it (the call was never sent).
+
+    written: false where the arguments could not be written.
+    """
 
     type: Literal["call_finished"] = "call_finished"
+    written: bool = True
     call: _Call | None = None
     observation: str
     is_error: bool
@@ -142,9 +146,13 @@ class Ended:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recording:
-    """What a journal says about its run. `start.steps`: all steps that are done."""
+    """What a journal says about its run.
+
+    `start.steps`: all steps that are done. unwritten: those of them that lack arguments.
+    """
 
     start: Situation
+    unwritten: tuple[Step, ...] = ()
     unanswered: Unanswered | None = None
     ended: Ended | None = None
 
@@ -214,8 +222,10 @@ class Journal:
         )
         self._append(record, reserve=_RESERVED_BYTES)
 
-    def finished(self, step: Step) -> None:
+    def finished(self, step: Step, *, written: bool = True) -> None:
         """Record a step's end. On a full disk the observation's text gives way to a note.
+
+        written: its arguments could be written.
 
         Raises:
             JournalError: it cannot be written at all.
@@ -223,6 +233,7 @@ class Journal:
         sent = bool(self._records) and isinstance(self._records[-1], _CallStarted)
         record = _CallFinished(
             call=None if sent else _Call.of(step.call),
+            written=written,
             observation=step.observation,
             is_error=step.is_error,
             at=_now(),
@@ -355,6 +366,7 @@ def _replay(records: list[_AnyRecord]) -> Recording | None:
         return None
     first = records[0]
     steps = [step.step() for step in first.steps]
+    unwritten: list[Step] = []
     unanswered: Unanswered | None = None
     ended: Ended | None = None
     for record in records[1:]:
@@ -371,11 +383,12 @@ def _replay(records: list[_AnyRecord]) -> Recording | None:
                 steps.append(
                     Step(call=call, observation=record.observation, is_error=record.is_error)
                 )
+                unwritten += [] if record.written else steps[-1:]
             unanswered = None
         elif isinstance(record, _RunEnded):
             ended = Ended(stopped=record.stopped, answer=record.answer)
     start = Situation(request=first.request, context=first.context, steps=tuple(steps))
-    return Recording(start=start, unanswered=unanswered, ended=ended)
+    return Recording(start=start, unwritten=tuple(unwritten), unanswered=unanswered, ended=ended)
 
 
 def _now() -> str:

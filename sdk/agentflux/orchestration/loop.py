@@ -60,10 +60,12 @@ class _Run:
     def steps(self) -> tuple[Step, ...]:
         return tuple(self.situation.steps)
 
-    def add(self, step: Step) -> None:
+    def add(self, step: Step, *, written: bool = True) -> None:
         """Put the step on record, then into the situation, then tell."""
         if self.controls.journal is not None:
-            self.controls.journal.finished(step)
+            self.controls.journal.finished(step, written=written)
+        if not written:
+            self.unwritten.append(step)
         self.situation = replace(self.situation, steps=(*self.situation.steps, step))
         self.controls.emit(CallFinished(step=step))
 
@@ -105,7 +107,7 @@ class AgentLoop:
         run = _Run(situation=start, controls=controls, stages=self._stages())
         if controls.journal is not None:
             recording = controls.journal.begin(start)
-            run.situation = recording.start
+            run.situation, run.unwritten = recording.start, [*recording.unwritten]
             if recording.ended is not None:
                 return _result(run, recording.ended.stopped, recording.ended.answer)
             if recording.unanswered is not None:
@@ -149,8 +151,8 @@ class AgentLoop:
             run.question = decision.question
             return "needs_input"
         if decision.problem:
-            run.add(Step(call=decision.call, observation=decision.problem, is_error=True))
-            run.unwritten.append(run.steps[-1])
+            step = Step(call=decision.call, observation=decision.problem, is_error=True)
+            run.add(step, written=False)
             return "arguments" if run.failed_twice() else None
         if any(step.call == decision.call for step in run.steps if step not in run.unwritten):
             return "repeated"
@@ -217,10 +219,11 @@ class AgentLoop:
     def _settle(self, run: _Run, unanswered: Unanswered) -> None:
         """Deal with a call that left before the program stopped: repeat it only where that is safe.
 
-        It was approved then, so nobody is asked again.
+        It was approved then, so nobody is asked again; what is forbidden now stays so.
         """
-        tool = _spec(run.stages, unanswered.call)
-        if tool is not None and unanswered.may_repeat(tool):
+        tool, gate = _spec(run.stages, unanswered.call), run.controls.gate
+        repeatable = tool is not None and unanswered.may_repeat(tool)
+        if tool is not None and repeatable and gate.rule(unanswered.call, tool) != "deny":
             self._send(run, unanswered.call, tool)
         else:
             run.add(Step(call=unanswered.call, observation=OUTCOME_UNKNOWN, is_error=True))

@@ -8,12 +8,12 @@ context. Text that is only appended to keeps its KV cache.
 import json
 from collections.abc import Sequence
 
+from agentflux.contracts.lengths import chars_within, tokens_at_most
 from agentflux.contracts.prompts import MAX_PAST_ARGUMENT_CHARS, cut
 from agentflux.contracts.tools import Step
 
 # Catalogs take up to half of the context, a run's own calls and results most of the rest.
 _SHARE = 8
-_CHARS_PER_TOKEN = 3
 _HEAD = "Earlier in this conversation:"
 
 
@@ -22,7 +22,7 @@ class Memory:
 
     def __init__(self, *, context_tokens: int) -> None:
         """context_tokens: of the model. An eighth of them is the most that memory takes."""
-        self._limit = context_tokens // _SHARE * _CHARS_PER_TOKEN
+        self._limit = context_tokens // _SHARE
         self._exchanges: list[str] = []
 
     def add(self, request: str, steps: Sequence[Step], answer: str) -> None:
@@ -34,9 +34,10 @@ class Memory:
         said = [f"User: {_line(request)}"]
         said += [f"Called: {_told(step)}" for step in steps if not step.is_error]
         said += [f"Assistant: {_line(answer)}"] if answer.strip() else []
-        self._exchanges.append(cut("\n".join(said), self._limit // 2))
+        whole = "\n".join(said)
+        self._exchanges.append(cut(whole, chars_within(whole, self._limit / 2)))
         if self._length() > self._limit:
-            while len(self._exchanges) > 1 and self._length() > self._limit // 2:
+            while len(self._exchanges) > 1 and self._length() > self._limit / 2:
                 del self._exchanges[0]
 
     def forget(self) -> None:
@@ -49,8 +50,8 @@ class Memory:
             return context
         return "\n".join([*filter(None, [context.strip()]), _HEAD, *self._exchanges])
 
-    def _length(self) -> int:
-        return sum(map(len, self._exchanges))
+    def _length(self) -> float:
+        return sum(map(tokens_at_most, self._exchanges))
 
 
 def _told(step: Step) -> str:

@@ -5,13 +5,12 @@ from collections.abc import Callable, Sequence
 from functools import cached_property
 
 from agentflux.contracts import prompts
+from agentflux.contracts.lengths import tokens_at_most
 from agentflux.contracts.prompts import ChatFormat, Situation
 from agentflux.contracts.retriever import BiEncoder
 from agentflux.contracts.tools import Catalog, ToolSpec
 from agentflux.orchestration.retrieval import Retriever
 
-# A cautious guess for tool names and descriptions; the engine counts the real tokens.
-_CHARS_PER_TOKEN = 3
 _FEWEST = 4
 
 
@@ -31,14 +30,14 @@ class ShownTools:
         encoder: BiEncoder | None = None,
     ) -> None:
         self._chat, self._catalog, self.encoder = chat, catalog, encoder
-        self._limit = context_tokens // 2 * _CHARS_PER_TOKEN
+        self._limit = context_tokens // 2
         self._retrievers: dict[str, Retriever] = {}
         self._whole: dict[str, bool] = {}
 
     def fits(self, tool_set: str) -> bool:
         """Whether the whole set is shown."""
         if tool_set not in self._whole:
-            self._whole[tool_set] = self._chars(tool_set, self._catalog[tool_set]) <= self._limit
+            self._whole[tool_set] = self._tokens(tool_set, self._catalog[tool_set]) <= self._limit
         return self._whole[tool_set]
 
     def tools(self, tool_set: str, situation: Situation) -> Sequence[ToolSpec]:
@@ -49,7 +48,7 @@ class ShownTools:
         retriever = self._index(tool_set, tools)
         return _most(
             lambda count: retriever.best(_asked(situation), count),
-            lambda shown: self._chars(tool_set, shown) <= self._limit,
+            lambda shown: self._tokens(tool_set, shown) <= self._limit,
             len(tools),
         )
 
@@ -59,7 +58,7 @@ class ShownTools:
             return self._catalog
         found = _most(
             lambda count: self._set_retriever.best(_asked(situation), count),
-            lambda shown: self._route_chars(self._part(shown)) <= self._limit,
+            lambda shown: self._route_tokens(self._part(shown)) <= self._limit,
             len(self._catalog),
         )
         return self._part(found)
@@ -96,7 +95,7 @@ class ShownTools:
     @cached_property
     def all_sets_fit(self) -> bool:
         """Whether the route stage shows every set."""
-        return self._route_chars(self._catalog) <= self._limit
+        return self._route_tokens(self._catalog) <= self._limit
 
     @cached_property
     def _set_retriever(self) -> Retriever:
@@ -115,12 +114,13 @@ class ShownTools:
     def _part(self, sets: Sequence[ToolSpec]) -> Catalog:
         return {one.tool_set: self._catalog[one.tool_set] for one in sets}
 
-    def _chars(self, tool_set: str, tools: Sequence[ToolSpec]) -> int:
+    def _tokens(self, tool_set: str, tools: Sequence[ToolSpec]) -> float:
         nothing = Situation(request="")
-        return len(prompts.select_prompt(self._chat, tool_set, tools, nothing).static)
+        return tokens_at_most(prompts.select_prompt(self._chat, tool_set, tools, nothing).static)
 
-    def _route_chars(self, catalog: Catalog) -> int:
-        return len(prompts.route_prompt(self._chat, catalog, Situation(request="")).static)
+    def _route_tokens(self, catalog: Catalog) -> float:
+        prompt = prompts.route_prompt(self._chat, catalog, Situation(request=""))
+        return tokens_at_most(prompt.static)
 
 
 def _most(

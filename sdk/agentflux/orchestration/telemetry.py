@@ -67,11 +67,18 @@ def _traced(manifest: Manifest) -> Generator[Emit]:
     }
     tracer = trace.get_tracer(_SCOPE)
     with tracer.start_as_current_span(
-        f"invoke_agent {manifest.name}", attributes=attributes | model
-    ):
+        f"invoke_agent {manifest.name}",
+        attributes=attributes | model,
+        record_exception=False,  # what an error says may be what a user or a tool said
+        set_status_on_exception=False,
+    ) as span:
         spans = _Spans(model)
         try:
             yield spans
+        except BaseException as error:
+            span.set_attribute("error.type", type(error).__name__)
+            span.set_status(trace.StatusCode.ERROR)
+            raise
         finally:
             spans.end()
 

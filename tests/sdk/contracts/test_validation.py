@@ -7,6 +7,11 @@ from agentflux.contracts.validation import check_arguments
 
 LETTERS, YEAR = r"^\p{L}+$", r"^(?<year>\d{4})$"
 
+TREE = {
+    "$schema": "http://json-schema.org/draft-07/schema#",
+    "properties": {"n": {"type": "string", "pattern": LETTERS}, "child": {"$ref": "#"}},
+}
+
 
 @pytest.mark.parametrize(
     ("schema", "given"),
@@ -16,6 +21,7 @@ LETTERS, YEAR = r"^\p{L}+$", r"^(?<year>\d{4})$"
         ({"patternProperties": {LETTERS: {}}, "additionalProperties": False}, {"n": 1}),
         ({"properties": {"n": True}}, {"n": 1}),
         ({"properties": {"n": {"pattern": "^a+$"}}}, {"n": "aa"}),
+        (TREE, {"n": "a", "child": {"n": "b"}}),
     ],
 )
 def test_arguments_that_a_schema_allows_pass(
@@ -31,6 +37,7 @@ def test_arguments_that_a_schema_allows_pass(
         ({"properties": {"n": {"type": "string", "pattern": LETTERS}}}, {"n": 1}),
         ({"properties": {"n": {"pattern": YEAR}, "k": {"type": "integer"}}}, {"n": "1", "k": "x"}),
         ({"additionalProperties": False}, {"n": 1}),
+        (TREE, {"n": "a", "child": {"n": 1}}),
     ],
 )
 def test_arguments_that_break_a_schema_are_refused(

@@ -1,5 +1,6 @@
 """The real engine on the sample's bundle: reuse is exact, counted, and never mixes adapters."""
 
+import json
 import random
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +18,7 @@ from agentflux.contracts.prompts import (
     route_prompt,
     select_prompt,
 )
+from agentflux.contracts.validation import check_arguments
 from agentflux.engines.ort import OrtEngine
 from agentflux.errors import AdapterNotFound, Cancelled, ContextOverflow, EngineError
 from agentflux.orchestration.stages import segments
@@ -122,14 +124,16 @@ def test_the_null_adapter_gives_the_base_back(desk_engine: OrtEngine, fresh: Ort
 
 
 def test_a_choice_equals_the_product_of_its_token_probabilities(desk_engine: OrtEngine) -> None:
-    request = Choosing(
-        segments=[Segment(text=TURN.format("hi")), Segment(text=ASK)],
-        candidates=["read_text_file", "read_media_file", "list_directory", "none"],
-    )
-    first, second = desk_engine.choose(request), desk_engine.choose(request)
-    assert first.best in request.candidates
-    assert 0 < first.probability <= 1
-    assert abs(first.probability - second.probability) < 1e-4
+    segments = (Segment(text=TURN.format("hi")), Segment(text=ASK))
+    names = ["read_text_file", "list_directory", "none"]  # of different first tokens
+    found = desk_engine.choose(Choosing(segments=segments, candidates=names, every=True))
+    firsts = [desk_engine._encode(name)[0] for name in names]
+    assert len(set(firsts)) == len(names)
+    weights = np.exp(desk_engine.logits(segments)[firsts].astype(np.float64))
+    wanted = dict(zip(names, weights / weights.sum(), strict=True))
+    told = {found.best: found.probability, **dict(found.alternatives)}
+    assert told == pytest.approx(wanted, abs=1e-3)
+    assert found.best == max(wanted, key=wanted.__getitem__)
 
 
 def test_decoding_under_a_grammar_gives_valid_arguments(desk_engine: OrtEngine) -> None:
@@ -140,7 +144,8 @@ def test_decoding_under_a_grammar_gives_valid_arguments(desk_engine: OrtEngine) 
         grammar=arguments_grammar(tool),
     )
     done = desk_engine.generate(request)
-    assert done.text.startswith('{"source":"')
+    assert done.finish == "stop"
+    check_arguments(json.loads(done.text), tool.input_schema)
     assert done.usage.forced_tokens > 0
 
 

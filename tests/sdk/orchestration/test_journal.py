@@ -12,8 +12,9 @@ import pytest
 from sdk.support import CATALOG, FILES, scripted_agent, spec
 
 from agentflux import ApprovalNeeded, Journal, Situation, Step, ToolCall, ToolSpec
-from agentflux.errors import JournalError
+from agentflux.errors import EngineError, JournalError
 from agentflux.orchestration.journal import CUT_NOTE, OUTCOME_UNKNOWN
+from agentflux.orchestration.policy import Policy
 
 WRITE = ToolSpec(
     tool_set="files",
@@ -118,6 +119,28 @@ def test_a_call_is_repeated_only_while_its_tool_is_the_one_that_was_called(tmp_p
         ["finish", "ok"], ANSWERS, catalog={**TOOLS, "files": (changed, WRITE)}
     )
     assert agent.resume(path).steps[0].observation == OUTCOME_UNKNOWN
+    assert host.calls == []
+
+
+def test_a_call_that_a_policy_forbids_by_now_is_not_repeated(tmp_path: Path) -> None:
+    path = tmp_path / "run.jsonl"
+    with Journal(path) as journal:
+        journal.begin(Situation(request="copy"))
+        journal.started(ToolCall(tool_set="files", tool="read"), FILES[0])
+    policy = Policy.load({"rules": [{"tool": "read", "verdict": "deny"}]})
+    agent, host = scripted_agent(["finish", "ok"], ANSWERS, catalog=TOOLS, policy=policy)
+    assert agent.resume(path).steps[0].observation == OUTCOME_UNKNOWN
+    assert host.calls == []
+
+
+def test_arguments_that_were_not_written_are_remembered_as_such(tmp_path: Path) -> None:
+    path = tmp_path / "run.jsonl"
+    bad = ["files", "read", "{'path'"]
+    agent, _ = scripted_agent(bad, ANSWERS, catalog=TOOLS)
+    with pytest.raises(EngineError):  # the script ends: the program is gone
+        agent.run("copy", journal=path)
+    agent, host = scripted_agent([*bad, "sorry"], ANSWERS, catalog=TOOLS)
+    assert agent.resume(path).stopped == "arguments"
     assert host.calls == []
 
 

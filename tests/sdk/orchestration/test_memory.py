@@ -35,6 +35,14 @@ def test_the_oldest_exchanges_make_room_and_the_latest_stays() -> None:
     assert "answer 3 " not in told
 
 
+def test_a_text_that_takes_more_tokens_gets_less_room() -> None:
+    memory = Memory(context_tokens=2048)
+    for number in range(20):
+        memory.add("请告诉我文件里写了什么" * 9, (), f"{number} 那个文件里写的是明天的会议" * 9)
+        assert len(memory.after("").encode()) <= 2048 // 8 + 150
+    assert "19" in memory.after("")
+
+
 def test_most_requests_only_append_to_what_the_model_has_read() -> None:
     memory = Memory(context_tokens=2048)
     appended, before = 0, ""

@@ -14,6 +14,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from sdk.support import scripted_agent
 
 from agentflux import ToolResult
+from agentflux.errors import ServerGone
 
 SECRET = "the-secret-of-ana"
 SCRIPT = ["files", "read", f'{{"path":"{SECRET}.txt"}}', "finish", f"It says {SECRET}."]
@@ -62,6 +63,19 @@ def test_a_run_is_a_tree_of_spans_by_the_genai_conventions(
     data = readings.get_metrics_data()
     names = {m.name for r in data.resource_metrics for s in r.scope_metrics for m in s.metrics}
     assert names == {"gen_ai.client.operation.duration", "gen_ai.client.token.usage"}
+
+
+def test_of_a_run_that_fails_the_span_has_the_kind_of_error_alone(
+    spans: InMemorySpanExporter,
+) -> None:
+    spans.clear()
+    agent, _ = scripted_agent(SCRIPT, {"files.read": ServerGone("files", f"no {SECRET}.txt")})
+    with pytest.raises(ServerGone):
+        agent.run(f"read {SECRET}.txt")
+    found = spans.get_finished_spans()
+    assert found[-1].attributes["error.type"] == "ServerGone"
+    assert not found[-1].status.is_ok
+    assert SECRET not in str([span.to_json() for span in found])
 
 
 def test_log_records_hold_facts_and_no_words(caplog: pytest.LogCaptureFixture) -> None:

@@ -149,10 +149,10 @@ def _plain(text: str) -> str:
 def _schema_errors(
     items: Sequence[Trajectory], tools: Mapping[str, Sequence[Mapping[str, Any]]]
 ) -> tuple[str, ...]:
-    from jsonschema import Draft202012Validator
+    from agentflux.contracts.validation import argument_validator
 
     validators = {
-        f"{name}.{tool['name']}": Draft202012Validator(tool["inputSchema"])
+        f"{name}.{tool['name']}": argument_validator(tool["inputSchema"])
         for name, listed in tools.items()
         for tool in listed
     }

@@ -11,7 +11,6 @@ from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, cast
 
-from jsonschema import Draft202012Validator
 from pydantic import ValidationError
 
 from afx_train.data.check import founded, texts_of
@@ -19,6 +18,7 @@ from afx_train.data.endpoint import Messages
 from afx_train.data.generate import Draft
 from afx_train.data.verify import Rejected
 from afx_train.trajectory import Trajectory, TrajectoryStep
+from agentflux.contracts.validation import argument_validator
 
 LEVELS: dict[str, str] = {
     "plain": "plain and direct",
@@ -176,7 +176,7 @@ def _unsound(item: Trajectory, listed: Sequence[Mapping[str, Any]]) -> str:
     for step in item.steps:
         if step.tool not in by_name:
             return "unknown tool"
-        if not Draft202012Validator(by_name[step.tool]["inputSchema"]).is_valid(step.arguments):
+        if not argument_validator(by_name[step.tool]["inputSchema"]).is_valid(step.arguments):
             return "arguments break the schema"
     first = texts_of(item.steps[0].arguments)
     if not all(founded(value, f"{item.request}\n{item.context}") for value in first):

@@ -7,11 +7,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from jsonschema import Draft202012Validator
-
 from afx_train.data.check import founded, texts_of
 from afx_train.data.generate import split_of
 from afx_train.trajectory import Split, Trajectory, TrajectoryStep
+from agentflux.contracts.validation import argument_validator
 
 MAX_TOOLS_A_SET = 24
 
@@ -122,7 +121,7 @@ def _founded(call: Call, request: str) -> bool:
 
 
 def _fitting(call: Call) -> Call | None:
-    validator = Draft202012Validator(call.tool.schema)
+    validator = argument_validator(call.tool.schema)
     properties = call.tool.schema.get("properties", {})
     arguments: dict[str, Any] = {
         key: _typed(value, properties.get(key, {})) for key, value in call.arguments.items()
