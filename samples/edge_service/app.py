@@ -2,8 +2,9 @@
 
 import asyncio
 import contextlib
+import logging
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -33,6 +34,7 @@ from edge_service.security.keys import Keys
 from edge_service.settings import Settings
 from edge_service.work import WorkQueue
 
+log = logging.getLogger("edge_service")
 WEB = Path(__file__).parent / "web"
 VERSION = "0.1.0"
 _MEMORY_SAMPLE_S = 5.0
@@ -140,14 +142,17 @@ async def _beside(app: FastAPI, parts: Parts) -> AsyncIterator[None]:
     """Warm the model up, go on with open runs, sample the memory, forget old runs."""
 
     async def begin() -> None:
-        remove_spent_journals(parts.store, journals(parts.settings))
-        await asyncio.to_thread(parts.agent.warm_up)
+        with _logged("spent journals were not removed"):
+            remove_spent_journals(parts.store, journals(parts.settings))
+        with _logged("the model was not warmed up; the first requests will be slower"):
+            await asyncio.to_thread(parts.agent.warm_up)
         app.state.warm.set()
         parts.runner.recover()
 
     async def sample() -> None:
         while True:
-            await asyncio.to_thread(parts.metrics.sample_memory)
+            with _logged("memory was not read"):
+                await asyncio.to_thread(parts.metrics.sample_memory)
             await asyncio.sleep(_MEMORY_SAMPLE_S)
 
     tasks = [asyncio.create_task(begin()), asyncio.create_task(sample())]
@@ -159,6 +164,15 @@ async def _beside(app: FastAPI, parts: Parts) -> AsyncIterator[None]:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         parts.threads.shutdown(wait=False, cancel_futures=True)
+
+
+@contextlib.contextmanager
+def _logged(what: str) -> Iterator[None]:
+    """Log what goes wrong beside the requests, and go on."""
+    try:
+        yield
+    except Exception:
+        log.exception(what)
 
 
 async def _stop(app: FastAPI) -> None:

@@ -23,6 +23,7 @@ from agentflux import StageRecord
 from edge_service.work import WorkQueue
 
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
+METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 KEPT_STAGES = 60
 KEPT_MEMORY = 120
 
@@ -59,7 +60,8 @@ class Metrics:
     def http(self, scope: Scope, status: int, seconds: float) -> None:
         """Count an answer, by the route's template."""
         route = getattr(scope.get("route"), "path", "(none)")
-        self._requests.labels(route, str(scope["method"])[:8], str(status)).inc()
+        method = scope["method"] if scope["method"] in METHODS else "other"
+        self._requests.labels(route, method, str(status)).inc()
         self._seconds.labels(route).observe(seconds)
 
     def stages(self, records: Iterable[StageRecord]) -> None:

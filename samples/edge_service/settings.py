@@ -10,6 +10,7 @@ from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
+    SettingsError,
     TomlConfigSettingsSource,
 )
 
@@ -116,5 +117,8 @@ def load_settings(config: Path | None, **given: Any) -> Settings:  # noqa: ANN40
         where = f"{config or 'settings'}: {key}"
         hint = f" (also read from {ENV_PREFIX}{key.split('.')[0].upper()})"
         raise errors.ConfigError(first["msg"] + hint, where=where) from None
+    except SettingsError as error:
+        told = f'{error}; a list is written as JSON, such as ["gateway.local"]'
+        raise errors.ConfigError(told, where=f"{ENV_PREFIX}… in the environment") from error
     except ValueError as error:
         raise errors.ConfigError(f"is not valid TOML: {error}", where=str(config)) from error

@@ -32,16 +32,18 @@ class Tried:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Diagnosis:
-    """Everything that `afx doctor` found."""
+    """Everything that `afx doctor` found. asked: the profile of the bundle that was given."""
 
     machine: Machine
     profiles: tuple[ProfileState, ...]
     trials: dict[str, Tried]
+    asked: str = ""
 
     @property
     def healthy(self) -> bool:
-        """Whether no packages conflict, and some profile ran."""
-        ran = any(trial.bundle and not trial.error for trial in self.trials.values())
+        """Whether no packages conflict, and some profile ran; that of a given bundle, if any."""
+        asked = [self.trials[self.asked]] if self.asked else self.trials.values()
+        ran = any(trial.bundle and not trial.error for trial in asked)
         return ran and not self.machine.conflicts
 
     def to_json(self) -> str:
@@ -58,6 +60,7 @@ class Diagnosis:
                 }
                 for state in self.profiles
             ],
+            "asked": asdict(self.trials[self.asked]) if self.asked else None,
         }
         return json.dumps(data, indent=2)
 
@@ -65,8 +68,8 @@ class Diagnosis:
 def diagnose(bundle: Path | None = None) -> Diagnosis:
     """Look at the machine and run what it can serve.
 
-    bundle: run this one for its profile; else a bundle of the cache folder, else for CPU profiles
-    the tiny model that ships with the package.
+    bundle: run this one, whatever its profile; for the others a bundle of the cache folder, or for
+    CPU profiles the tiny model that ships with the package.
 
     Raises:
         BundleError: the given bundle's manifest cannot be read.
@@ -74,14 +77,16 @@ def diagnose(bundle: Path | None = None) -> Diagnosis:
     machine = read_machine()
     states = profile_states(machine)
     bundles = dict(_cached_bundles())
-    if bundle is not None:
-        bundles[read_manifest(bundle).runtime.profile] = bundle
     targets = {s.profile: _target(s, bundles) for s in states if s.state == "ready"}
+    asked = read_manifest(bundle).runtime.profile if bundle is not None else ""
+    if asked:
+        targets[asked] = str(bundle)
     tried = {target: _try(target) for target in sorted(set(targets.values()))}
     return Diagnosis(
         machine=machine,
         profiles=states,
         trials={profile: tried[target] for profile, target in targets.items()},
+        asked=asked,
     )
 
 
@@ -149,6 +154,8 @@ def render(diagnosis: Diagnosis) -> str:
         lines.append("hardware   an NVIDIA driver is loaded")
     lines += [f"CONFLICT   {' and '.join(group)}" for group in machine.conflicts]
     lines += ["", *(_profile_line(state, diagnosis) for state in diagnosis.profiles)]
+    if diagnosis.asked not in {"", *(state.profile for state in diagnosis.profiles)}:
+        lines.append(f"{diagnosis.asked:<16} {_trial_words(diagnosis.trials[diagnosis.asked])}")
     return "\n".join(lines) + "\n"
 
 

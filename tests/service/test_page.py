@@ -141,6 +141,19 @@ def test_an_interrupted_stream_goes_on_without_a_gap_or_a_repetition(
         expect(page.locator("li.run .foot")).to_contain_text("completed")
 
 
+def test_more_waiting_runs_than_a_browser_has_connections_can_all_be_approved(
+    page: Page, service: Service
+) -> None:
+    key, runs = service.new_key("busy"), 7
+    with service.client(key) as client:
+        for _ in range(runs):
+            assert client.post("/v1/runs", json={"request": ASK_TIME}).status_code < 300
+        connect(page, service.url, key)
+        for _ in range(runs):
+            page.get_by_role("button", name="Approve").first.click()
+        expect(page.locator("li.run .foot", has_text="completed")).to_have_count(runs)
+
+
 def test_a_phone_shows_everything_within_its_width(browser: Browser, service: Service) -> None:
     phone = {"viewport": {"width": 360, "height": 740}, "color_scheme": "dark"}
     for page in opened(browser, service, **phone):

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from prometheus_client import generate_latest
 from sdk.support import FILES, scripted_agent
 
 from agentflux import CallFinished
@@ -15,12 +16,13 @@ from agentflux.errors import ConfigError
 from edge_service.database import Database, DatabaseError
 from edge_service.metrics import Metrics
 from edge_service.openai_api import conversation
-from edge_service.openai_api.schema import ChatRequest
+from edge_service.openai_api.schema import ChatRequest, Tool
 from edge_service.openai_api.tools import ToolNames
 from edge_service.problems import Problem
 from edge_service.runs.execution import Active, Execution
 from edge_service.runs.hub import Hub
 from edge_service.runs.retention import forget_old_runs, remove_spent_journals
+from edge_service.runs.runner import Runner
 from edge_service.runs.schema import RunRequest
 from edge_service.runs.store import RunStore
 from edge_service.security.keys import Keys
@@ -203,6 +205,40 @@ def test_a_functions_name_tells_its_tool_set(name: str, pair: tuple[str, str]) -
     assert NAMES.split(name) == pair
 
 
+@pytest.mark.parametrize(
+    ("functions", "said"),
+    [
+        ([{"name": "functions__send"}, {"name": "send"}], "one tool's names"),
+        ([{"name": "send", "parameters": {"properties": ["a"]}}], "schema of an object"),
+        ([{"name": "send", "parameters": {"required": 5}}], "schema of an object"),
+    ],
+)
+def test_functions_that_cannot_be_told_apart_or_read_are_refused(
+    functions: list[dict[str, object]], said: str
+) -> None:
+    tools = [Tool.model_validate({"type": "function", "function": f}) for f in functions]
+    with pytest.raises(Problem, match=said):
+        NAMES.candidates(tools, None)
+
+
+def test_a_variable_that_is_no_json_is_named(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("AFX_SERVE_ALLOWED_HOSTS", "gateway.local")
+    with pytest.raises(ConfigError, match=r"allowed_hosts.*a list is written as JSON"):
+        load_settings(None, bundle=tmp_path)
+
+
+def test_methods_that_clients_invent_are_one_label() -> None:
+    metrics = Metrics(WorkQueue(places=1, waiting=1))
+    for method in ("GET", "ABC", "XYZ"):
+        metrics.http({"method": method}, 401, 0.1)
+    told = generate_latest(metrics.registry).decode()
+    assert 'method="GET"' in told
+    assert 'method="other",route="(none)",status="401"} 2.0' in told
+    assert "ABC" not in told
+
+
 def request(*messages: dict[str, object]) -> ChatRequest:
     return ChatRequest.model_validate({"model": "m", "messages": list(messages)})
 
@@ -243,6 +279,17 @@ def test_a_conversation_becomes_a_request_with_context_and_steps() -> None:
     assert "09:30" in last.text
 
 
+def test_a_result_is_told_where_the_calling_message_has_a_text_as_well() -> None:
+    user, calling = {"role": "user", "content": "the time?"}, {**CALLED, "content": "I look."}
+    turns = conversation.turns(request(user, calling, RESULT).messages)
+    assert [turn.role for turn in turns] == ["system", "user", "assistant", "user"]
+    assert "09:30" in turns[-1].text
+    answered = conversation.turns(
+        request(user, calling, RESULT, {"role": "assistant", "content": "It is 09:30."}).messages
+    )
+    assert answered[-1].role == "assistant"
+
+
 @pytest.mark.parametrize(
     "messages",
     [
@@ -261,7 +308,9 @@ def test_a_call_that_only_the_journal_knows_is_told_after_a_restart(tmp_path: Pa
     """The process can end between the journal's line and the event."""
     script = ["read", '{"path":"a"}', "finish", "Rye bread."]
     agent, host = scripted_agent(script, {"files.read": "rye bread"}, catalog={"files": FILES[:1]})
-    settings = load_settings(None, bundle=tmp_path, data=tmp_path, approve="all")
+    settings = load_settings(
+        None, bundle=tmp_path, data=tmp_path, approve="all", context="changed since then"
+    )
     store = RunStore(Database(tmp_path))
     run_id = store.create("home", RunRequest(request="what is in a?"))
     (tmp_path / "journals").mkdir()
@@ -286,6 +335,29 @@ def test_a_call_that_only_the_journal_knows_is_told_after_a_restart(tmp_path: Pa
     assert (run.status, run.answer) == ("completed", "Rye bread.")
     assert [step.observation for step in run.steps] == ["rye bread"]
     assert len(host.calls) == 1
+
+
+def test_a_run_that_was_submitted_before_the_recovery_is_not_started_again(
+    tmp_path: Path,
+) -> None:
+    agent, host = scripted_agent(["none", "hello"], {}, catalog={"files": FILES[:1]})
+    settings = load_settings(None, bundle=tmp_path, data=tmp_path, approve="all")
+    store = RunStore(Database(tmp_path))
+
+    async def submit_and_recover() -> str:
+        line = WorkQueue(places=1, waiting=4)
+        execution = Execution(
+            agent=agent, settings=settings, store=store, metrics=Metrics(line), hub=Hub()
+        )
+        runner = Runner(execution, line)
+        run_id = runner.submit("home", RunRequest(request="hello"))
+        assert runner.recover() == 0
+        await runner.drain(30)
+        return run_id
+
+    run = store.get(asyncio.run(submit_and_recover()), tenant="home")
+    assert run is not None
+    assert (run.status, run.answer) == ("completed", "hello")
 
 
 def die_after_the_call(event: object) -> None:

@@ -56,10 +56,11 @@ def turns(messages: Sequence[Message]) -> tuple[Turn, ...]:
             results.append(f"Result:\n{text_of(message.content)[:MAX_RESULT_CHARS]}")
         elif (turn := _turn(message)) is not None and turn.text.strip():
             said.append(turn)
-            results = [] if turn.role == "user" else results
-    if results and said[-1].role == "user":
-        asked = said.pop().text
-        told = "\n\n".join([f"I asked: {asked}", *results, "Tell me the outcome in short."])
+            calls = isinstance(message, AssistantMessage) and message.tool_calls
+            results = results if calls else []
+    if results:
+        asked = [f"I asked: {said.pop().text}"] if said[-1].role == "user" else []
+        told = "\n\n".join([*asked, *results, "Tell me the outcome in short."])
         said.append(Turn(role="user", text=told))
     return tuple(said)
 

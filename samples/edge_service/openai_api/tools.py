@@ -78,7 +78,10 @@ class ToolNames:
                 continue
             pair = self.split(tool.function.name)
             if pair in wire:
-                pair = (OTHERS, tool.function.name)
+                pair = (OTHERS, _free(tool.function.name))
+            if pair in wire:
+                text = f"{wire[pair]!r} and {tool.function.name!r} are one tool's names"
+                raise Problem(400, text, "invalid_value", "tools")
             wire[pair] = tool.function.name
             specs.append(_spec(pair, tool))
         return Candidates(tuple(specs), required, wire)
@@ -90,7 +93,9 @@ def _free(name: str) -> str:
 
 def _spec(pair: tuple[str, str], tool: Tool) -> ToolSpec:
     schema = tool.function.parameters or {"type": "object", "properties": {}}
-    if schema.get("type", "object") != "object":
+    properties, required = schema.get("properties", {}), schema.get("required", [])
+    fits = isinstance(properties, dict) and isinstance(required, list)
+    if schema.get("type", "object") != "object" or not fits:
         text = f"parameters of {tool.function.name!r} must be a schema of an object"
         raise Problem(400, text, "invalid_value", "tools")
     return ToolSpec(

@@ -16,6 +16,7 @@ from agentflux import (
     CallFinished,
     CancelToken,
     Journal,
+    Situation,
     StageFinished,
     ToolCall,
     ToolSpec,
@@ -94,7 +95,10 @@ class Execution:
         run = self.store.get(active.id, tenant=None)
         assert run is not None, "stored before it is started"
         self._tell(active.id, "run_resumed" if resumed else "run_started", {}, status="running")
-        self._tell_what_the_journal_knows(active.id, told_steps=len(run.steps))
+        with Journal(self._journal(active.id)) as journal:
+            begun = journal.recording.start if journal.recording is not None else None
+        self._tell_what_the_journal_knows(active.id, begun, told_steps=len(run.steps))
+        given = "\n".join(text for text in (self.settings.context, run.context) if text)
 
         def heard(event: object) -> None:
             if isinstance(event, StageFinished):
@@ -106,7 +110,8 @@ class Execution:
 
         result = self.agent.run(
             run.request,
-            context="\n".join(text for text in (self.settings.context, run.context) if text),
+            # A run that has begun goes on in the context that it began with.
+            context=begun.context if begun is not None else given,
             budget=Budget(steps=run.max_steps),
             approve=self._approver(active),
             on_event=heard,
@@ -116,11 +121,11 @@ class Execution:
         end = {"answer": result.answer, "stopped": result.stopped}
         self._end(active.id, "completed", "run_completed", end)
 
-    def _tell_what_the_journal_knows(self, run_id: str, *, told_steps: int) -> None:
+    def _tell_what_the_journal_knows(
+        self, run_id: str, begun: Situation | None, *, told_steps: int
+    ) -> None:
         """Tell the calls that were answered when the process ended, before that was told."""
-        with Journal(self._journal(run_id)) as journal:
-            recording = journal.recording
-        for step in recording.start.steps[told_steps:] if recording is not None else ():
+        for step in begun.steps[told_steps:] if begun is not None else ():
             if (said := told(CallFinished(step=step))) is not None:
                 self._tell(run_id, *said)
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import sqlite3
 import time
 from pathlib import Path
 
@@ -35,6 +36,9 @@ def remove_spent_journals(store: RunStore, folder: Path) -> None:
 async def keep_clean(store: RunStore, settings: Settings) -> None:
     """Forget old runs now and every ten minutes."""
     while True:
-        if deleted := await asyncio.to_thread(forget_old_runs, store, settings):
-            log.info("forgot %d old runs", deleted)
+        try:
+            if deleted := await asyncio.to_thread(forget_old_runs, store, settings):
+                log.info("forgot %d old runs", deleted)
+        except sqlite3.Error:
+            log.exception("old runs were not forgotten; the next round tries again")
         await asyncio.sleep(EVERY_S)

@@ -45,7 +45,8 @@ class Runner:
 
     def recover(self) -> int:
         """Go on with the runs that the last process left open; return how many."""
-        left = self._execution.store.unfinished()
+        # Runs may have been submitted since the service listens.
+        left = [run for run in self._execution.store.unfinished() if run not in self._active]
         for run_id in left:
             self._start(run_id, self._queue.enter(always=True), resumed=True)
         return len(left)

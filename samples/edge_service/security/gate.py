@@ -121,7 +121,10 @@ class Gate:
         origin = headers.get("origin")
         if origin is None or origin in self._settings.allowed_origins:
             return
-        parts = urlsplit(origin)
+        try:
+            parts = urlsplit(origin)
+        except ValueError:  # "http://["
+            parts = urlsplit("")
         if parts.scheme not in ("http", "https") or parts.netloc != headers.get("host"):
             text = "pages of other sites may not call this service; see allowed_origins"
             raise Problem(403, text, "origin_not_allowed")

@@ -4,6 +4,23 @@ const KEY = "agentflux-key";
 const ENDS = new Set(["run_completed", "run_failed", "run_cancelled"]);
 const FIRST_WAIT_MS = 500;
 const LONGEST_WAIT_MS = 8000;
+// A browser opens six connections to a host, and clicks need one, too.
+const STREAMS = 3;
+const TURN_MS = 700;
+
+let freeStreams = STREAMS;
+const waiting = [];
+
+async function takeStream() {
+  if (freeStreams > 0) freeStreams -= 1;
+  else await new Promise((granted) => waiting.push(granted));
+}
+
+function giveStreamBack() {
+  const next = waiting.shift();
+  if (next) next();
+  else freeStreams += 1;
+}
 
 export class Refused extends Error {
   constructor(status, message) {
@@ -33,13 +50,18 @@ export const post = async (path, body = {}) =>
   })).json();
 
 /** Call onEvent({id, type, data}) for every event of a run, once and in order, until its end.
- * A stream that breaks is asked for again behind the last event seen; onState tells "live" or "lost". */
+ * A stream that breaks is asked for again behind the last event seen; onState tells "live" or "lost".
+ * Of many runs a few have a stream at a time: where others wait, each has it for a turn. */
 export async function follow(run, onEvent, onState) {
   let last = 0;
   let wait = FIRST_WAIT_MS;
   for (;;) {
+    await takeStream();
+    const turn = new AbortController();
+    const clock = setInterval(() => waiting.length && turn.abort(), TURN_MS);
     try {
-      const response = await send(`/v1/runs/${run}/events`, { headers: { "Last-Event-ID": String(last) } });
+      const headers = { "Last-Event-ID": String(last) };
+      const response = await send(`/v1/runs/${run}/events`, { headers, signal: turn.signal });
       onState("live");
       for await (const event of parsed(response.body)) {
         if (event.id <= last) continue;
@@ -50,7 +72,11 @@ export async function follow(run, onEvent, onState) {
       }
     } catch (error) {
       if (error instanceof Refused && error.status < 500 && error.status !== 429) throw error;
+    } finally {
+      clearInterval(clock);
+      giveStreamBack();
     }
+    if (turn.signal.aborted) continue;
     onState("lost");
     await new Promise((done) => setTimeout(done, wait));
     wait = Math.min(wait * 2, LONGEST_WAIT_MS);
