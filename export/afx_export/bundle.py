@@ -47,7 +47,7 @@ def write_graph(
 
 
 def write_genai_config(out: Path, profile: Profile, context_tokens: int) -> None:
-    """Set what the profile decides; threads stay unset, the device counts its own cores."""
+    """Set what the profile decides. Without threads the device counts its own cores."""
     config = read_json(out / _CONFIG)
     config["search"]["max_length"] = context_tokens
     session = config["model"]["decoder"]["session_options"]

@@ -173,12 +173,14 @@ def ranked_catalog(placed: Sequence[Placed]) -> dict[ToolKey, tuple[CatalogTool,
 def writer_rank(place: Place | AdapterEntry, tool: CatalogTool) -> int:
     """How special a writer of a tool's arguments is: one for all, its set's, its own; 0 for none.
 
-    The device asks the most special one, so what that learned to copy is what counts.
+    The device asks the most special one, an own adapter before a joint one, so what that learned
+    to copy is what counts.
     """
     serves = place.tool_set in (None, tool.tool_set) and place.tool in (None, tool.name)
     if not serves or place.subtask not in ("arguments", "joint"):
         return 0
-    return 1 + (place.tool_set is not None) + (place.tool is not None)
+    special = 1 + (place.tool_set is not None) + (place.tool is not None)
+    return 2 * special - (place.subtask == "joint")
 
 
 def without_copying(tool: CatalogTool) -> CatalogTool:

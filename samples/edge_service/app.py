@@ -38,6 +38,7 @@ log = logging.getLogger("edge_service")
 WEB = Path(__file__).parent / "web"
 VERSION = "0.1.0"
 _MEMORY_SAMPLE_S = 5.0
+_WARM_UP_AGAIN_S = 30.0
 
 
 def create_app(settings: Settings, agent: Agent, database: Database) -> FastAPI:
@@ -144,10 +145,14 @@ async def _beside(app: FastAPI, parts: Parts) -> AsyncIterator[None]:
     async def begin() -> None:
         with _logged("spent journals were not removed"):
             remove_spent_journals(parts.store, journals(parts.settings))
-        with _logged("the model was not warmed up; the first requests will be slower"):
-            await asyncio.to_thread(parts.agent.warm_up)
-        app.state.warm.set()
-        parts.runner.recover()
+        while not app.state.warm.is_set():
+            with _logged("the model was not warmed up; trying again"):
+                await asyncio.to_thread(parts.agent.warm_up)
+                app.state.warm.set()
+            if not app.state.warm.is_set():
+                await asyncio.sleep(_WARM_UP_AGAIN_S)
+        with _logged("open runs do not go on before the next start"):
+            parts.runner.recover()
 
     async def sample() -> None:
         while True:

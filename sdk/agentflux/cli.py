@@ -30,7 +30,8 @@ PinsOption = Annotated[
     Path | None, typer.Option(help="JSON that remembers what each tool looked like.")
 ]
 ThreadsOption = Annotated[
-    int | None, typer.Option(help="Threads of the model; default: the physical cores.", min=1)
+    int | None,
+    typer.Option(help="Threads of the model; default: the bundle's, or one a core.", min=1),
 ]
 
 

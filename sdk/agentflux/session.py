@@ -268,10 +268,10 @@ def open_bundle(
     may show it to a person. policy: rules that come before `approve`, as a TOML file or the same as
     a dict; see `agentflux.orchestration.policy`. pins: a JSON file that remembers what each tool
     looked like, so that one that changes between two starts is held back, too (see `Agent.held`).
-    threads: of the model; None takes the physical cores. isolation: "process" runs the native
-    runtime in a process of its own; a crash or a hang of it raises EngineDied for one request, and
-    another process takes over. trust: a public key (PEM); only a bundle that was signed with its
-    private half is opened (`afx-export sign`).
+    threads: of the model; None takes the bundle's, else the physical cores. isolation: "process"
+    runs the native runtime in a process of its own; a crash or a hang of it raises EngineDied for
+    one request, and another process takes over. trust: a public key (PEM); only a bundle that was
+    signed with its private half is opened (`afx-export sign`).
 
     Raises:
         ConfigError: the policy, the pins, the servers' file or the key is wrong.

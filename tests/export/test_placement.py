@@ -95,6 +95,32 @@ def test_cards_of_one_bundle_must_agree_on_their_tools(tmp_path: Path) -> None:
         merged_catalog(place_adapters([one, two], {}, weights=WEIGHTS))
 
 
+@pytest.mark.parametrize(
+    ("writers", "copied"),
+    [
+        ({"all": (None, ["path"]), "own": ("git", [])}, ()),
+        ({"all": (None, []), "own": ("git", ["path"])}, ("path",)),
+        ({"a.joint": ("joint", ["path"]), "own": ("git", [])}, ()),
+        ({"chooser": ("select", ["path"])}, ()),
+    ],
+)
+def test_what_the_most_special_writer_copies_is_what_counts(
+    tmp_path: Path, writers: dict[str, tuple[str | None, list[str]]], copied: tuple[str, ...]
+) -> None:
+    tool = {"tool_set": "git", "name": "log", "sha256": "0" * 64}
+    folders = []
+    for name, (of, parameters) in writers.items():
+        role = of if of in ("joint", "select") else "arguments"
+        tool_set = None if of == "joint" else "git" if of == "select" else of
+        folder = save_adapter(tmp_path / name)
+        place: dict[str, object] = {"subtask": role, "tool_set": tool_set}
+        save_card(folder, WEIGHTS, **place, catalog=(tool | {"copied": parameters},))
+        folders.append(folder)
+    for order in (folders, folders[::-1]):
+        (found,) = merged_catalog(place_adapters(order, {}, weights=WEIGHTS))
+        assert found.copied == copied
+
+
 def _activated(model: Path, text: str) -> tuple[Adapter, Callable[[str], list[int]]]:
     encode = tokenizer_of(model)
     tokens = tuple(encode(text))

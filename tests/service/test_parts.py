@@ -211,6 +211,7 @@ def test_a_functions_name_tells_its_tool_set(name: str, pair: tuple[str, str]) -
         ([{"name": "functions__send"}, {"name": "send"}], "one tool's names"),
         ([{"name": "send", "parameters": {"properties": ["a"]}}], "schema of an object"),
         ([{"name": "send", "parameters": {"required": 5}}], "schema of an object"),
+        ([{"name": "send", "parameters": {"required": [{}]}}], "schema of an object"),
     ],
 )
 def test_functions_that_cannot_be_told_apart_or_read_are_refused(

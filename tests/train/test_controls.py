@@ -97,9 +97,14 @@ def test_ordinary_lora_acts_on_the_whole_prompt_and_says_so(
     assert again.card.boundary == "request"
 
 
-def test_keys_that_came_later_leave_the_identity_of_older_jobs_alone(recipe: Recipe) -> None:
+def test_keys_that_came_later_leave_the_identity_of_older_jobs_alone(
+    recipe: Recipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
     plan = recipe.adapters[0]
     known = job_sha256(recipe, plan, data="d", base="b")
+    with monkeypatch.context() as patch:  # as if they had always been there
+        patch.setattr("afx_train.task._LATER", frozenset[str]())
+        assert job_sha256(recipe, plan, data="d", base="b") != known
     set_later = recipe.model_copy(
         update={"training": recipe.training.model_copy(update={"patience": 2})}
     )

@@ -10,6 +10,7 @@ from random import Random
 import pytest
 
 from afx_train.batching import Batch, Shown, balanced, by_tokens, collate, show
+from afx_train.catalogs import tool_variants
 from afx_train.codec import Codec
 from afx_train.corpus import Corpus, World, load_corpus
 from afx_train.errors import DataError
@@ -17,6 +18,7 @@ from afx_train.examples import ExampleMaker
 from afx_train.job import plan_named
 from afx_train.recipe import AdapterPlan, Recipe
 from afx_train.task import Task, make_task
+from afx_train.trajectory import TrajectoryStep
 
 
 @pytest.fixture
@@ -71,9 +73,31 @@ def test_a_selector_abstains_on_requests_of_other_sets(tasks: dict[str, Task]) -
     assert labels["none"] == round(0.15 * positives)
 
 
-def test_a_deprecated_tool_is_never_the_answer(tasks: dict[str, Task]) -> None:
-    assert "read_file" in tasks["select.files"].variants["files"][0].names
-    assert all(e.label != "read_file" for e in tasks["select.files"].train)
+def test_a_deprecated_tool_is_never_the_answer(
+    recipe: Recipe, corpus: Corpus, codec: Codec
+) -> None:
+    (like, *_) = [t for t in corpus.trajectories if t.split == "train" and t.steps]
+    step = TrajectoryStep(tool_set="files", tool="read_file", arguments={"path": "x"})
+    old = like.model_copy(update={"id": "old", "steps": (step,)})
+    world = replace(corpus.worlds[0], trajectories=(*corpus.trajectories, old))
+    for name in ("select.files", "args.files"):
+        plan = plan_named(recipe, name, Path("recipe.toml"))
+        maker = ExampleMaker(recipe, plan, replace(corpus, worlds=(world,)), codec)
+        assert "read_file" in maker.variants()["files"][0].names
+        made = maker.make("train")
+        assert made
+        assert all(e.label != "read_file" for e in made)
+
+
+@pytest.mark.parametrize("count", [3, 4, 6, 7])
+def test_from_four_renderings_on_each_name_is_missing_from_one(
+    corpus: Corpus, codec: Codec, recipe: Recipe, count: int
+) -> None:
+    tools = corpus.catalog["files"]
+    made = tool_variants("files", tools, codec, recipe.chat, count=count, seed="s")
+    missing = Counter(t.name for v in made for t in tools if t.name not in v.names)
+    assert len(made) == count
+    assert missing == (Counter() if count < 4 else Counter(t.name for t in tools))
 
 
 def test_each_name_is_missing_from_one_catalog_and_none_is_then_right(
@@ -240,7 +264,9 @@ def _targets(batch: Batch) -> list[tuple[int, ...]]:
 def test_batches_hold_one_static_prefix_and_keep_the_budget(tasks: dict[str, Task]) -> None:
     task = tasks["route"]
     for batch in task.batches(0):
-        assert sum(len(t) for t in batch.tokens) <= 400 or len(batch.tokens) == 1
+        widths = [len(b) + len(t) for b, t in zip(batch.before, batch.tokens, strict=True)]
+        assert sum(widths) <= 400 or len(widths) == 1
+        assert batch.static in {v.static for v in task.variants[""]}
     rows = [Shown(example=e, variant=task.variants[""][0]) for e in task.train]
     assert [r for part in by_tokens(rows, 100) for r in part] == rows
 

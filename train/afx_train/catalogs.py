@@ -145,9 +145,10 @@ def _variants(
     count: int,
     seed: str,
 ) -> tuple[Variant, ...]:
-    """The plain rendering, then shuffled ones; every other one lacks a part of the names.
+    """The plain rendering, then shuffled ones.
 
-    The parts cover all names, so each name is missing from one rendering.
+    From four on every other one lacks a part of the names. The parts cover all names, so each is
+    missing from one rendering.
     """
     made = [Variant(static=codec.encode([render(names, None)]), names=names, whole=True)]
     dealt = list(names)

@@ -136,7 +136,10 @@ def ablate(
     out: Annotated[Path, typer.Option(help="Folder; each row gets one in it.")] = Path("ablation"),
     row: Annotated[
         list[str] | None,
-        typer.Option(help="base, decoupled, joint, matched, prompt, request, instruction."),
+        typer.Option(
+            help="base, joint, matched, decoupled (the default), prompt, request, instruction; "
+            "may be repeated."
+        ),
     ] = None,
     split: Annotated[str, typer.Option(help="dev or test.")] = "test",
     limit: Annotated[int, typer.Option(help="Trajectories to mark; 0: all.", min=0)] = 0,

@@ -59,7 +59,7 @@ class Training(_Section):
     patience: int | None = Field(default=None, ge=1)
     """Stop after so many epochs in a row that were not better on the dev split. Unset: never."""
     batch_tokens: int = Field(default=640, ge=16)
-    """Trained tokens a batch (prompt after the boundary and target; the shared prefix is free)."""
+    """Tokens a batch: all of its rows but the prefix that they share."""
     accumulate: int = Field(default=1, ge=1)
     """Batches an optimizer step."""
     warmup: float = Field(default=0.06, ge=0, lt=1)
@@ -93,7 +93,8 @@ class ExampleShares(_Section):
     select_finish: float = Field(default=0.15, ge=0)
     """`finish` examples after a last call of the tool set, as a share of the positives."""
     catalog_variants: int = Field(default=6, ge=1)
-    """Renderings of the catalog: the plain one, then shuffled ones, every other one shortened."""
+    """Renderings of the catalog: the plain one, then shuffled ones; from four on every other one is
+    shortened, so that each name is missing from one."""
     sets_offered: int = Field(default=8, ge=2)
     """A data folder of more tool sets than this is no catalog that a device would show: the router
     meets it in parts of 2 to so many sets, each set in `catalog_variants` of them."""
@@ -106,7 +107,8 @@ class ExampleShares(_Section):
     """Share of the router's and selectors' training examples that are shown without the context,
     which seldom decides there: they cost less, and a host may give none."""
     gold_removed: float = Field(default=0.06, ge=0, le=1)
-    """Share of first-call examples whose right answer is missing from the catalog (`none`)."""
+    """Share of first-call examples whose right answer is missing from the catalog (`none`): of a
+    catalog that is offered in parts, or that has shortened renderings."""
     balance_cap: float = Field(default=2.0, gt=0)
     """A label gives at most so many times the median label's examples an epoch."""
     share: float = Field(default=1.0, gt=0, le=1)

@@ -94,7 +94,8 @@ def _free(name: str) -> str:
 def _spec(pair: tuple[str, str], tool: Tool) -> ToolSpec:
     schema = tool.function.parameters or {"type": "object", "properties": {}}
     properties, required = schema.get("properties", {}), schema.get("required", [])
-    fits = isinstance(properties, dict) and isinstance(required, list)
+    named = isinstance(required, list) and all(isinstance(name, str) for name in required)
+    fits = isinstance(properties, dict) and named
     if schema.get("type", "object") != "object" or not fits:
         text = f"parameters of {tool.function.name!r} must be a schema of an object"
         raise Problem(400, text, "invalid_value", "tools")

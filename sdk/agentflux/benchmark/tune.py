@@ -16,6 +16,7 @@ from typing import Any
 
 from agentflux.benchmark.machine import allowed_cpus
 from agentflux.benchmark.measure import BundleCost, StageCost
+from agentflux.contracts.consistency import own_threads
 from agentflux.engines.ort import physical_cores
 from agentflux.errors import EngineError
 
@@ -42,9 +43,9 @@ class Way:
 def ways(bundles: Sequence[Path]) -> tuple[Way, ...]:
     """List what is worth trying here: each bundle as it is; then the first with other threads."""
     cores, cpus = physical_cores(), allowed_cpus()
-    others = sorted({1, max(1, cores // 2), cores, cpus} - {cores})
     bundles = list({bundle.resolve(): bundle for bundle in bundles}.values())
     first = bundles[0]
+    others = sorted({1, max(1, cores // 2), cores, cpus} - {own_threads(first) or cores})
     return (
         *(Way(bundle=bundle) for bundle in bundles),
         *(Way(bundle=first, threads=count) for count in others),

@@ -14,6 +14,7 @@ from agentflux.errors import ManifestInvalid
 RUNTIME_CONFIG = "genai_config.json"
 _NEEDED = (RUNTIME_CONFIG, "tokenizer.json")
 _ELEMENT_BYTES = (2, 4)
+_UNREADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError)
 
 
 def check_consistent(manifest: Manifest, bundle: Path) -> None:
@@ -33,12 +34,23 @@ def check_consistent(manifest: Manifest, bundle: Path) -> None:
     try:
         config = json.loads((bundle / RUNTIME_CONFIG).read_text(encoding="utf-8"))
         differences = _differences(manifest, config)
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+    except _UNREADABLE as error:
         raise _invalid(
             bundle, f"lists a {RUNTIME_CONFIG} that is none ({type(error).__name__})"
         ) from error
     if differences:
         raise _invalid(bundle, f"contradicts {RUNTIME_CONFIG}: {differences[0]}")
+
+
+def own_threads(bundle: Path) -> int | None:
+    """The threads that the bundle's profile asks for; None leaves them to the device."""
+    config = json.loads((bundle / RUNTIME_CONFIG).read_text(encoding="utf-8"))
+    return _threads(config["model"]["decoder"])
+
+
+def _threads(decoder: dict[str, Any]) -> int | None:
+    threads: int | None = decoder.get("session_options", {}).get("intra_op_num_threads")
+    return threads
 
 
 def _differences(manifest: Manifest, config: dict[str, Any]) -> list[str]:
@@ -60,6 +72,8 @@ def _differences(manifest: Manifest, config: dict[str, Any]) -> list[str]:
     ]
     if (context := manifest.runtime.context_tokens) > config["search"]["max_length"]:
         wrong.append(f"context_tokens is {context}, more than {config['search']['max_length']}")
+    if (threads := _threads(decoder)) is not None and (type(threads) is not int or threads < 1):
+        wrong.append(f"intra_op_num_threads is {threads!r} there, no number of threads")
     ends = [token for token in base.end_token_ids if not 0 <= token < base.vocab_size]
     if ends or not base.end_token_ids:
         wrong.append(f"end_token_ids {list(base.end_token_ids)} are not in the vocabulary")

@@ -1,5 +1,7 @@
 """How many tokens a text takes, guessed without a tokenizer."""
 
+from agentflux.contracts.prompts import cut
+
 _CHARS = 3  # of English, of names and of JSON that make a token, at the least
 
 
@@ -13,7 +15,10 @@ def tokens_at_most(text: str) -> float:
     return plain / _CHARS + size - plain
 
 
-def chars_within(text: str, tokens: float) -> int:
-    """Return how many characters of such a text so many tokens hold."""
-    needed = tokens_at_most(text)
-    return len(text) if needed <= tokens else int(len(text) * tokens / needed)
+def cut_to(text: str, tokens: float) -> str:
+    """Keep the beginning and the end of a text that takes more, as `cut` does."""
+    kept, limit = text, len(text)
+    while tokens_at_most(kept) > tokens and limit > 0:
+        limit = min(limit - 1, int(limit * tokens / tokens_at_most(kept)))
+        kept = cut(text, limit)
+    return kept

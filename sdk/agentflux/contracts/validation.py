@@ -14,6 +14,7 @@ from jsonschema.exceptions import ValidationError, best_match
 from jsonschema.validators import extend, validator_for
 
 _NO_FORMATS = FormatChecker(formats=())  # or the metaschema asks for patterns that `re` reads
+_VALUES = frozenset({"const", "enum", "default", "examples"})
 _PATTERNED = (
     "pattern",
     "patternProperties",
@@ -30,8 +31,7 @@ def argument_validator(schema: Mapping[str, Any]) -> Any:  # noqa: ANN401 - one 
     """
     kind = validator_for(schema, default=Draft202012Validator)
     kind.check_schema(schema, format_checker=_NO_FORMATS)
-    # A reference back to a root that names its draft would be checked by the draft's own class.
-    return _readable(kind)({key: value for key, value in schema.items() if key != "$schema"})
+    return _readable(kind)(_undeclared(schema))
 
 
 def check_arguments(arguments: Mapping[str, Any], schema: Mapping[str, Any]) -> None:
@@ -44,6 +44,19 @@ def check_arguments(arguments: Mapping[str, Any], schema: Mapping[str, Any]) -> 
     error = best_match(argument_validator(schema).iter_errors(arguments))
     if error is not None:
         raise error
+
+
+def _undeclared(node: Any) -> Any:  # noqa: ANN401 - JSON
+    """The schema without the drafts that it names: they would bring jsonschema's own classes."""
+    if isinstance(node, list):
+        return [_undeclared(item) for item in node]
+    if not isinstance(node, Mapping):
+        return node
+    return {
+        key: value if key in _VALUES else _undeclared(value)
+        for key, value in node.items()
+        if not (key == "$schema" and isinstance(value, str))
+    }
 
 
 @cache

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from agentflux.contracts.bundle import NULL_ADAPTER, Manifest, check_file, check_files
-from agentflux.contracts.consistency import RUNTIME_CONFIG, check_consistent
+from agentflux.contracts.consistency import check_consistent, own_threads
 from agentflux.contracts.grammar import tokenizer as grammar_tokenizer
 from agentflux.contracts.switching import GRAPH, WEIGHTS, Activate, Switching, switching
 from agentflux.engines.candidates import Path as TokenPath
@@ -80,7 +80,7 @@ class OrtEngine:
         check_files(manifest, bundle, later={*_adapter_files(manifest), WEIGHTS})
         check_consistent(manifest, bundle)
         self._bundle, self._manifest = bundle, manifest
-        self.threads = threads or _own_threads(bundle) or physical_cores()
+        self.threads = threads or own_threads(bundle) or physical_cores()
         self._turns = Turns()
         self._end_tokens = frozenset(manifest.base_model.end_token_ids)
         self._spinning = spinning
@@ -436,12 +436,6 @@ class _DecodedPart:
     def restore(self, length: int, tokens: Sequence[int]) -> None:
         self._decoder.check_cancelled()
         self._decoder.restore(self._start + length, tokens)
-
-
-def _own_threads(bundle: Path) -> int:
-    """The threads that the bundle's profile asks for; 0 where it leaves that to the device."""
-    config = json.loads((bundle / RUNTIME_CONFIG).read_text(encoding="utf-8"))
-    return int(config["model"]["decoder"]["session_options"].get("intra_op_num_threads") or 0)
 
 
 def _penalized(logits: Logits, tokens: Sequence[int], penalty: float) -> Logits:

@@ -3,8 +3,8 @@
 An adapter that reads a schema it never saw likes to fill all of it: a date that nobody said, a
 comment that repeats the id. A small model's required arguments are mostly copied, and so are its
 optional ones when they are meant. An optional string is left out when it is empty, when it
-repeats what another argument has, or when neither the texts at hand nor the tool's own
-description have any of its words. Numbers, flags and enumerated values stay: they follow from
+repeats what another argument has, or when neither the texts at hand nor the descriptions of the
+tool's parameters have any of its words. Numbers, flags and enumerated values stay: they follow from
 words that are not theirs ("twice", "silently", "urgent").
 
 Tools that an adapter was trained for are not touched: there, training has seen what is written.

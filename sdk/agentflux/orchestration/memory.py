@@ -8,7 +8,7 @@ context. Text that is only appended to keeps its KV cache.
 import json
 from collections.abc import Sequence
 
-from agentflux.contracts.lengths import chars_within, tokens_at_most
+from agentflux.contracts.lengths import cut_to, tokens_at_most
 from agentflux.contracts.prompts import MAX_PAST_ARGUMENT_CHARS, cut
 from agentflux.contracts.tools import Step
 
@@ -34,8 +34,7 @@ class Memory:
         said = [f"User: {_line(request)}"]
         said += [f"Called: {_told(step)}" for step in steps if not step.is_error]
         said += [f"Assistant: {_line(answer)}"] if answer.strip() else []
-        whole = "\n".join(said)
-        self._exchanges.append(cut(whole, chars_within(whole, self._limit / 2)))
+        self._exchanges.append(cut_to("\n".join(said), self._limit / 2))
         if self._length() > self._limit:
             while len(self._exchanges) > 1 and self._length() > self._limit / 2:
                 del self._exchanges[0]

@@ -9,7 +9,7 @@ import pytest
 from sdk.support import ZERO_HASH, adapter, manifest
 
 from agentflux.contracts.bundle import FileEntry, Manifest, read_manifest
-from agentflux.contracts.consistency import check_consistent
+from agentflux.contracts.consistency import check_consistent, own_threads
 from agentflux.errors import ManifestInvalid
 
 CONFIG: dict[str, Any] = {
@@ -44,6 +44,28 @@ def _whole(folder: Path, config: object = CONFIG, **base: object) -> Manifest:
 def test_a_manifest_that_agrees_passes(tmp_path: Path) -> None:
     check_consistent(_whole(tmp_path), tmp_path)
     check_consistent(_whole(tmp_path, kv_bytes_per_token=2 * 1 * 2 * 4 * 2), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("options", "threads"), [({}, None), ({"intra_op_num_threads": 3}, 3), (None, None)]
+)
+def test_the_profiles_threads_are_read(
+    tmp_path: Path, options: dict[str, int] | None, threads: int | None
+) -> None:
+    config = _with_options(options) if options is not None else CONFIG
+    check_consistent(_whole(tmp_path, config), tmp_path)
+    assert own_threads(tmp_path) == threads
+
+
+@pytest.mark.parametrize("options", [{"intra_op_num_threads": "four"}, [], 3])
+def test_threads_that_are_no_number_are_refused(tmp_path: Path, options: object) -> None:
+    with pytest.raises(ManifestInvalid, match=r"intra_op_num_threads|that is none"):
+        check_consistent(_whole(tmp_path, _with_options(options)), tmp_path)
+
+
+def _with_options(options: object) -> dict[str, Any]:
+    decoder = CONFIG["model"]["decoder"] | {"session_options": options}
+    return CONFIG | {"model": CONFIG["model"] | {"decoder": decoder}}
 
 
 @pytest.mark.parametrize(

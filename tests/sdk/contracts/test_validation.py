@@ -22,6 +22,8 @@ TREE = {
         ({"properties": {"n": True}}, {"n": 1}),
         ({"properties": {"n": {"pattern": "^a+$"}}}, {"n": "aa"}),
         (TREE, {"n": "a", "child": {"n": "b"}}),
+        ({"$defs": {"t": TREE}, "properties": {"c": {"$ref": "#/$defs/t"}}}, {"c": {"n": "a"}}),
+        ({"properties": {"c": {"const": {"$schema": "x"}}}}, {"c": {"$schema": "x"}}),
     ],
 )
 def test_arguments_that_a_schema_allows_pass(

@@ -1,6 +1,7 @@
 """A conversation's memory: bounded, latest first to stay, and nothing before the first exchange."""
 
 from agentflux import Step, ToolCall
+from agentflux.contracts.lengths import tokens_at_most
 from agentflux.orchestration.memory import Memory
 
 READ = Step(
@@ -38,9 +39,14 @@ def test_the_oldest_exchanges_make_room_and_the_latest_stays() -> None:
 def test_a_text_that_takes_more_tokens_gets_less_room() -> None:
     memory = Memory(context_tokens=2048)
     for number in range(20):
-        memory.add("请告诉我文件里写了什么" * 9, (), f"{number} 那个文件里写的是明天的会议" * 9)
+        memory.add(
+            "请告诉我文件里写了什么" * 9, (), "那个文件里写的是明天的会议" * 9 + f" {number}"
+        )
         assert len(memory.after("").encode()) <= 2048 // 8 + 150
     assert "19" in memory.after("")
+    memory.forget()
+    memory.add("请告诉我文件里写了什么" * 60, (), "plain english " * 200)
+    assert tokens_at_most(memory.after("")) <= 2048 // 8 // 2 + 20
 
 
 def test_most_requests_only_append_to_what_the_model_has_read() -> None:

@@ -149,14 +149,18 @@ def _plain(text: str) -> str:
 def _schema_errors(
     items: Sequence[Trajectory], tools: Mapping[str, Sequence[Mapping[str, Any]]]
 ) -> tuple[str, ...]:
+    from jsonschema import SchemaError
+
     from agentflux.contracts.validation import argument_validator
 
-    validators = {
-        f"{name}.{tool['name']}": argument_validator(tool["inputSchema"])
-        for name, listed in tools.items()
-        for tool in listed
-    }
     found: list[str] = []
+    validators: dict[str, Any] = {}
+    for name, listed in tools.items():
+        for tool in listed:
+            try:
+                validators[f"{name}.{tool['name']}"] = argument_validator(tool["inputSchema"])
+            except SchemaError as error:
+                found.append(f"{name}.{tool['name']}: no JSON Schema: {error.message[:120]}")
     for item in items:
         for step in item.steps:
             validator = validators.get(_name(step))

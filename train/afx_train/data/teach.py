@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, cast
 
+from jsonschema import SchemaError
 from pydantic import ValidationError
 
 from afx_train.data.check import founded, texts_of
@@ -176,7 +177,11 @@ def _unsound(item: Trajectory, listed: Sequence[Mapping[str, Any]]) -> str:
     for step in item.steps:
         if step.tool not in by_name:
             return "unknown tool"
-        if not argument_validator(by_name[step.tool]["inputSchema"]).is_valid(step.arguments):
+        try:
+            fits = argument_validator(by_name[step.tool]["inputSchema"]).is_valid(step.arguments)
+        except SchemaError:
+            return "the tool's schema is no JSON Schema"
+        if not fits:
             return "arguments break the schema"
     first = texts_of(item.steps[0].arguments)
     if not all(founded(value, f"{item.request}\n{item.context}") for value in first):

@@ -7,6 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from jsonschema import SchemaError
+
 from afx_train.data.check import founded, texts_of
 from afx_train.data.generate import split_of
 from afx_train.trajectory import Split, Trajectory, TrajectoryStep
@@ -121,7 +123,10 @@ def _founded(call: Call, request: str) -> bool:
 
 
 def _fitting(call: Call) -> Call | None:
-    validator = argument_validator(call.tool.schema)
+    try:
+        validator = argument_validator(call.tool.schema)
+    except SchemaError:
+        return None
     properties = call.tool.schema.get("properties", {})
     arguments: dict[str, Any] = {
         key: _typed(value, properties.get(key, {})) for key, value in call.arguments.items()
