@@ -116,6 +116,21 @@ def test_the_best_epochs_weights_are_kept(
     assert same == [number == best for number in range(len(dev))]
 
 
+def test_the_result_is_averaged_with_the_start(
+    workspace: Path, recipe: Recipe, corpus: Corpus, codec: Codec, tmp_path: Path
+) -> None:
+    whole = _with_training(recipe, corpus, codec, epochs=1)
+    half = _with_training(recipe, corpus, codec, epochs=1, start_share=0.25)
+    model = _fresh(workspace, whole)
+    start = {k: v.clone() for k, v in get_peft_model_state_dict(model.peft).items()}
+    trained, _ = train(whole, model, tmp_path, job="a", resume=False, report=_quiet)
+    mixed = _fresh(workspace, half)
+    kept, _ = train(half, mixed, tmp_path, job="b", resume=False, report=_quiet)
+    for name, tensor in kept.items():
+        torch.testing.assert_close(tensor, 0.75 * trained[name] + 0.25 * start[name])
+        assert torch.equal(get_peft_model_state_dict(mixed.peft)[name], trained[name])
+
+
 def test_accumulated_batches_make_one_step_of_all_their_targets(
     workspace: Path, recipe: Recipe, corpus: Corpus, codec: Codec, tmp_path: Path
 ) -> None:

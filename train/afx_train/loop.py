@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from itertools import chain
 from pathlib import Path
@@ -152,6 +153,7 @@ class _Run:
             model.trained, lr=0.0, weight_decay=self.training.weight_decay, betas=(0.9, 0.98)
         )
         self.easy: set[str] = set()
+        self.start = _copy(get_peft_model_state_dict(model.peft))
 
     def epoch(self, epoch: int) -> None:
         """Go over an epoch, from where its last checkpoint stands."""
@@ -177,11 +179,31 @@ class _Run:
         self.history.seconds += place.seconds
         self.history.examples += place.seen
         self.history.losses.append(place.total / windows)
-        self.history.dev.append(self._dev_accuracy())
-        self.history.epoch = epoch + 1
-        if self.history.best == epoch:
-            self.best = _copy(get_peft_model_state_dict(self.model.peft))
+        with self._averaged():
+            self.history.dev.append(self._dev_accuracy())
+            self.history.epoch = epoch + 1
+            if self.history.best == epoch:
+                self.best = _copy(get_peft_model_state_dict(self.model.peft))
         self._say(epoch, windows, place, self.history.dev[-1])
+
+    @contextmanager
+    def _averaged(self) -> Iterator[None]:
+        """Within it, the weights are those that are kept: averaged with what training began with.
+
+        Between two sets of weights, one trained on from the other, lies mostly a better one
+        (Wortsman et al. 2022, arXiv:2109.01903).
+        """
+        share, peft = self.training.start_share, self.model.peft
+        if not share:
+            yield
+            return
+        own = _copy(get_peft_model_state_dict(peft))
+        mixed = {name: torch.lerp(own[name], self.start[name], share) for name in own}
+        set_peft_model_state_dict(peft, mixed)
+        try:
+            yield
+        finally:
+            set_peft_model_state_dict(peft, own)
 
     def save(self) -> None:
         """Write the checkpoint, by a temporary name."""

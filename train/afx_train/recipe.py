@@ -58,6 +58,9 @@ class Training(_Section):
     """Passes over the examples. The epoch that is best on the dev split is kept."""
     patience: int | None = Field(default=None, ge=1)
     """Stop after so many epochs in a row that were not better on the dev split. Unset: never."""
+    start_share: float = Field(default=0.0, ge=0, lt=1)
+    """Share that the weights it started from have in the result, which is their average with the
+    trained ones (arXiv:2109.01903); for a `warm_start` that was good already."""
     batch_tokens: int = Field(default=640, ge=16)
     """Tokens a batch: all of its rows but the prefix that they share."""
     accumulate: int = Field(default=1, ge=1)

@@ -29,7 +29,7 @@ def argument_validator(schema: Mapping[str, Any]) -> Any:  # noqa: ANN401 - one 
     Raises:
         SchemaError: of `jsonschema`: the schema itself is wrong.
     """
-    kind = validator_for(schema, default=Draft202012Validator)
+    kind: Any = validator_for(schema, default=Draft202012Validator)
     kind.check_schema(schema, format_checker=_NO_FORMATS)
     return _readable(kind)(_undeclared(schema))
 
@@ -63,7 +63,8 @@ def _undeclared(node: Any) -> Any:  # noqa: ANN401 - JSON
 def _readable(kind: Any) -> Any:  # noqa: ANN401 - a class of jsonschema's
     """The validator, but a keyword whose patterns `re` cannot read says nothing."""
     known = {name: kind.VALIDATORS[name] for name in _PATTERNED if name in kind.VALIDATORS}
-    return extend(kind, {name: _forgiving(rule) for name, rule in known.items()})
+    rules = {name: _forgiving(rule) for name, rule in known.items()}
+    return extend(kind, rules)  # type: ignore[no-untyped-call]
 
 
 def _forgiving(rule: Any) -> Any:  # noqa: ANN401 - a function of jsonschema's
