@@ -33,8 +33,10 @@ def test_a_profile_gets_only_variants_that_change_it(name: str, tmp_path: Path) 
 
 def test_a_variant_that_is_the_profile_itself_is_not_written(tmp_path: Path) -> None:
     profile = tmp_path / 'own "64".toml'
-    lines = ['extends = "cpu-int4"', 'name = "own"', "[quantization]", "block_size = 64"]
+    lines = ['extends = "cpu-int4"', 'name = "own"', 'description = "d"', 'verified = "no"']
+    lines += ["[quantization]", "block_size = 64"]
     profile.write_text("\n".join(lines), encoding="utf-8")
+    (tmp_path / "variants").mkdir()
     found = write_variants(load_profile(str(profile)), str(profile), tmp_path / "variants")
     assert "block64" not in found
     assert sorted(p.stem for p in (tmp_path / "variants").iterdir()) == sorted(found)

@@ -43,9 +43,15 @@ def check_consistent(manifest: Manifest, bundle: Path) -> None:
 
 
 def own_threads(bundle: Path) -> int | None:
-    """The threads that the bundle's profile asks for; None leaves them to the device."""
-    config = json.loads((bundle / RUNTIME_CONFIG).read_text(encoding="utf-8"))
-    return _threads(config["model"]["decoder"])
+    """The threads that the bundle's profile asks for; None leaves them to the device.
+
+    Of a bundle that cannot be read, None, too: opening it tells why.
+    """
+    try:
+        config = json.loads((bundle / RUNTIME_CONFIG).read_text(encoding="utf-8"))
+        return _threads(config["model"]["decoder"])
+    except _UNREADABLE:
+        return None
 
 
 def _threads(decoder: dict[str, Any]) -> int | None:
