@@ -193,7 +193,8 @@ def test_a_job_whose_node_is_lost_goes_on_at_another(
     finally:
         del os.environ["RAY_ADDRESS"]
     assert lost, "no job ran on the node that can be lost"
-    assert {r.name: r.status for r in results} == dict.fromkeys(NAMES, "trained")
+    # Where the lost node's worker has finished after all, there is nothing left to take up.
+    assert {r.name for r in results if r.status in ("trained", "skipped")} == {*NAMES}
     assert len({result.place for result in results}) == 1
     _same_adapters(trained_here, tmp_path)
 
