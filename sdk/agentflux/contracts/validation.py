@@ -4,9 +4,10 @@ A schema's patterns are ECMA-262. Python's `re` reads most of them; of the other
 named groups) nothing is checked here: the grammar that the arguments were decoded under holds them.
 """
 
+import json
 import re
 from collections.abc import Iterator, Mapping
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 
 from jsonschema import Draft202012Validator, FormatChecker
@@ -29,9 +30,7 @@ def argument_validator(schema: Mapping[str, Any]) -> Any:  # noqa: ANN401 - one 
     Raises:
         SchemaError: of `jsonschema`: the schema itself is wrong.
     """
-    kind: Any = validator_for(schema, default=Draft202012Validator)
-    kind.check_schema(schema, format_checker=_NO_FORMATS)
-    return _readable(kind)(_undeclared(schema))
+    return _validator(json.dumps(dict(schema)))
 
 
 def check_arguments(arguments: Mapping[str, Any], schema: Mapping[str, Any]) -> None:
@@ -44,6 +43,15 @@ def check_arguments(arguments: Mapping[str, Any], schema: Mapping[str, Any]) -> 
     error = best_match(argument_validator(schema).iter_errors(arguments))
     if error is not None:
         raise error
+
+
+@lru_cache(maxsize=512)
+def _validator(written: str) -> Any:  # noqa: ANN401 - one of jsonschema's
+    """Check a schema and read it once: that takes a hundred times as long as checking arguments."""
+    schema = json.loads(written)
+    kind: Any = validator_for(schema, default=Draft202012Validator)
+    kind.check_schema(schema, format_checker=_NO_FORMATS)
+    return _readable(kind)(_undeclared(schema))
 
 
 def _undeclared(node: Any) -> Any:  # noqa: ANN401 - JSON
