@@ -9,11 +9,10 @@ from pathlib import Path
 
 from agentflux.contracts.prompts import Situation
 from agentflux.contracts.tools import Catalog
-from agentflux.engines.ort import OrtEngine
 from agentflux.hosts.mcp import McpHost
 from agentflux.orchestration.live_catalog import by_set
 from agentflux.orchestration.stages import Decision, Stages
-from agentflux.ports import CancelToken, Choosing, Completion, Generation, Scores
+from agentflux.ports import CancelToken, Choosing, Completion, Engine, Generation, Scores
 
 DESK = Path(__file__).parents[2] / "samples" / "desk_assistant"
 CONTEXT = "Workspace root: /home/ana/desk\nRepository: /home/ana/desk/project\nTime zone: UTC"
@@ -86,7 +85,7 @@ class Steered:
     before: called before each stage.
     """
 
-    def __init__(self, engine: OrtEngine, before: Callable[[], None] | None = None) -> None:
+    def __init__(self, engine: Engine, before: Callable[[], None] | None = None) -> None:
         self._engine, self._before = engine, before or (lambda: None)
         self._names: tuple[str, ...] = ()
         self.served: list[Served] = []

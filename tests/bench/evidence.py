@@ -2,11 +2,13 @@
 
     python tests/bench/evidence.py [--row ROW ...] [--out runs/evidence] [--save FILE]
 
-The base model, a joint adapter, one with as many parameters as the decoupled set, and the decoupled
-adapters learn the same examples of the sample's `git` tools (recipes/evidence.toml), are exported
-as cpu-int4 and asked through `afx eval` on held-out phrasings and on requests that no tool serves.
-Goes on where it was stopped. Where docs/benchmarks/evidence.json has earlier marks of a row, each
-must lie inside their 95 % interval (exit code 5 otherwise).
+A joint adapter, one with as many parameters as the decoupled set, and the decoupled adapters learn
+the same examples of the sample's `git` tools (recipes/evidence.toml), are exported as cpu-int4 and
+asked through `afx eval` on held-out phrasings and on requests that no tool serves. Beside them the
+base model: all tools in one prompt (one-call), in the stages without a grammar (free-stages), and
+as `afx eval` asks it (base). Once more with the right tool given, so that only the arguments are
+the model's (given_tool). Goes on where it was stopped. Where docs/benchmarks/evidence.json has
+earlier marks of a row, each must lie inside their 95 % interval (exit code 5 otherwise).
 """
 
 import argparse
@@ -18,6 +20,7 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
@@ -30,8 +33,11 @@ RECIPE = Path(__file__).parent / "recipes" / "evidence.toml"
 DATA = ROOT / "runs" / "evidence" / "data"  # where the recipe looks for it
 KNOWN = ROOT / "docs" / "benchmarks" / "evidence.json"
 MODEL, PROFILE, TOOL_SET = "smollm2-135m-instruct", "cpu-int4", "git"
-ROWS = ("base", "joint", "matched", "decoupled")
+UNTRAINED = ("one-call", "free-stages", "base")
+CONTROLS = ("joint", "matched")
+ROWS = (*UNTRAINED, *CONTROLS, "decoupled")
 MARKS = ("tool", "call", "arguments", "abstention_precision", "abstention_recall")
+TOKENS = ("prefill_tokens", "reused_tokens", "decoded_tokens")
 SERVED_CASES, UNSERVED_CASES = 100, 20
 FAILED_CHECK = 5
 
@@ -43,6 +49,7 @@ def main() -> None:
     parser.add_argument(
         "--row", action="append", choices=ROWS, help="only this row; may be given again"
     )
+    parser.add_argument("--threads", type=int, help="of the runtime; default: all cores")
     parser.add_argument("--save", type=Path, help="also write the result here, and an SVG beside")
     options = parser.parse_args()
     started, out = time.monotonic(), options.out.resolve()
@@ -51,7 +58,7 @@ def main() -> None:
     cases = _cases(out)
     names = options.row or ROWS
     _train(out, names)
-    rows = [_marked(name, out / name, cases) for name in names]
+    rows = [_marked(name, out, cases, options.threads) for name in names]
     known = json.loads(KNOWN.read_text(encoding="utf-8"))["rows"] if KNOWN.is_file() else []
     result = {
         "cell": {"tool_set": TOOL_SET, "split": "test, by phrasing", "model": MODEL},
@@ -67,7 +74,7 @@ def main() -> None:
         svg = evidence_svg(rows, title=title)
         options.save.with_suffix(".svg").write_text(svg, encoding="utf-8")
     print(table([_shown(row) for row in rows]))
-    outside = _outside(rows, known)
+    outside = [] if options.save else _outside(rows, known)
     for line in outside:
         print(line, file=sys.stderr)
     sys.exit(FAILED_CHECK if outside else 0)
@@ -110,7 +117,7 @@ def _train(out: Path, names: Sequence[str]) -> None:
     if "decoupled" in names:
         _run_recipe("decoupled", out)
     with ThreadPoolExecutor(max_workers=2) as pool:
-        controls = [name for name in names if name in ("joint", "matched")]
+        controls = [name for name in names if name in CONTROLS]
         for done in [pool.submit(_run_recipe, name, out) for name in controls]:
             done.result()
 
@@ -121,44 +128,75 @@ def _run_recipe(name: str, out: Path) -> None:
     _run("afx_train.cli", "run", str(RECIPE), *folder, "--resume", "--threads", "1", *control)
 
 
-def _marked(name: str, folder: Path, cases: Path) -> dict[str, Any]:
+def _marked(name: str, out: Path, cases: Path, threads: int | None) -> dict[str, Any]:
+    folder = out / ("base" if name in UNTRAINED else name)
     adapters = sorted((folder / "adapters").glob("*/afx_adapter.json"))
     made_of = hashlib.sha256(b"".join(path.read_bytes() for path in (*adapters, cases))).hexdigest()
-    bundle, answers = folder / f"bundle-{made_of[:8]}", folder / f"predictions-{made_of[:8]}.jsonl"
+    bundle = folder / f"bundle-{made_of[:8]}"
     if not (bundle / "afx.json").exists():
         given = ["--adapters", str(folder / "adapters")] if adapters else []
         where = ["--model", MODEL, "--profile", PROFILE, "--out", str(bundle)]
         _run("afx_export.cli", "build", *where, *given)
-    if not answers.exists():
-        where = ["--tools", str(DATA / "tools"), "--cases", str(cases), "--out", str(answers)]
-        _run("agentflux.cli", "eval", str(bundle), *where)
-    told = ["--cases", str(cases), "--predictions", str(answers), "--json"]
-    report = json.loads(_run("afx_train.cli", "score", *told))
+    way = name if name in UNTRAINED[:-1] else "eval"
+    answers = _answers(way, bundle, cases, folder / f"{way}-{made_of[:8]}.jsonl", threads)
+    report = _report(cases, answers)
+    row: dict[str, Any] = {"row": name, "adapters": len(adapters)}
+    weights = [path.parent / "adapter_model.safetensors" for path in adapters]
     cards = [json.loads(path.read_text(encoding="utf-8"))["training"] for path in adapters]
-    lines = answers.read_text(encoding="utf-8").splitlines()
-    ms = sorted(sum(s["ms"] for s in json.loads(line).get("stages", ())) for line in lines)
-    return {
-        "row": name,
-        "adapters": len(adapters),
-        "adapter_bytes": sum(
-            (path.parent / "adapter_model.safetensors").stat().st_size for path in adapters
-        ),
+    row |= {
+        "adapter_bytes": sum(path.stat().st_size for path in weights),
         "examples": sum(int(card["examples_seen"]) for card in cards),
         "steps": sum(int(card["steps"]) for card in cards),
         "cases": report["cases"],
         "failed": report["failed"],
-        "ms_median": round(ms[len(ms) // 2], 1),
+        **_costs(answers),
         **{mark: report[mark] for mark in MARKS},
+        "given_tool": None,
     }
+    if way == "eval":
+        given_tool = folder / f"given-tool-{made_of[:8]}.jsonl"
+        told = _report(cases, _answers("given-tool", bundle, cases, given_tool, threads))
+        row["given_tool"] = told["arguments"]
+    return row
+
+
+def _answers(way: str, bundle: Path, cases: Path, out: Path, threads: int | None) -> Path:
+    """Ask the bundle in one of the ways of `ways.py`, or by `afx eval`. Returns the predictions."""
+    if not out.exists():
+        where = ["--tools", str(DATA / "tools"), "--cases", str(cases), "--out", str(out)]
+        where += ["--threads", str(threads)] if threads else []
+        if way == "eval":
+            _run("agentflux.cli", "eval", str(bundle), *where)
+        else:
+            ways = [sys.executable, str(Path(__file__).parent / "ways.py"), way]
+            subprocess.run([*ways, str(bundle), *where], check=True)
+    return out
+
+
+def _report(cases: Path, answers: Path) -> dict[str, Any]:
+    told = ["--cases", str(cases), "--predictions", str(answers), "--json"]
+    report: dict[str, Any] = json.loads(_run("afx_train.cli", "score", *told))
+    return report
+
+
+def _costs(answers: Path) -> dict[str, float]:
+    """Medians of a decision's milliseconds and tokens, all stages together."""
+    lines = answers.read_text(encoding="utf-8").splitlines()
+    runs = [stages for line in lines if (stages := json.loads(line).get("stages"))]
+    totals = {
+        key: median(sum(stage[key] for stage in stages) for stages in runs)
+        for key in ("ms", *TOKENS)
+    }
+    return {f"{key}_median": round(value, 1) for key, value in totals.items()}
 
 
 def _shown(row: dict[str, Any]) -> dict[str, Any]:
-    return {key: value if key not in MARKS else _share(value) for key, value in row.items()}
+    return {key: _share(value) if isinstance(value, dict) else value for key, value in row.items()}
 
 
 def _share(mark: dict[str, Any]) -> str:
     value = mark["right"] / max(1, mark["count"])
-    return f"{value:.1%} ({mark['low']:.1%}-{mark['high']:.1%})"
+    return f"{value:.1%} ({mark['low']:.1%}-{mark['high']:.1%}, n={mark['count']})"
 
 
 def _outside(rows: list[dict[str, Any]], known: list[dict[str, Any]]) -> list[str]:

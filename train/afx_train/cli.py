@@ -257,6 +257,24 @@ def data_import(
     print(as_text(import_folder(form, source, out, answers=answers, limit=limit)))
 
 
+@data_app.command("parts")
+def data_parts(
+    source: Annotated[Path, typer.Argument(help="A data folder.", show_default=False)],
+    out: Annotated[Path, typer.Option(help="Folder to write.")],
+    most: Annotated[int, typer.Option(help="Tools of a part at most.", min=1)] = 4,
+    beside: Annotated[
+        float,
+        typer.Option(help="Share of its sisters' requests that a part meets.", min=0, max=1),
+    ] = 0.1,
+    seed: Annotated[int, typer.Option(help="Everything random follows from it.")] = 0,
+) -> None:
+    """Cut tool sets into small ones, which lack the right tool for much that is asked."""
+    from afx_train.data.check import as_text
+    from afx_train.data.parts import Cut, cut_folder
+
+    print(as_text(cut_folder(source, out, Cut(most=most, beside=beside, seed=seed))))
+
+
 @data_app.command("teach")
 def data_teach(
     data: Annotated[Path, typer.Argument(help="A data folder; it gets taught.jsonl.")],

@@ -1,17 +1,16 @@
 """The formats by name, and writing what one of them gives as a data folder."""
 
-import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from random import Random
 
-from afx_train.data.check import DataReport, check
+from afx_train.data.check import DataReport
+from afx_train.data.folder import write_folder
 from afx_train.data.imports.functions import bfcl, seal_tools, toolace, xlam
 from afx_train.data.imports.intents import clinc150, hwu64, snips
 from afx_train.data.imports.rows import Row, imported
 from afx_train.data.imports.servers import servers
 from afx_train.errors import DataError
-from afx_train.trajectory import write_trajectories
 
 Converter = Callable[[Path, Path | None], Iterator[Row]]
 
@@ -48,16 +47,4 @@ def import_folder(
         raise DataError(f"is not in format {form!r}: {error!r}", where=str(source)) from error
     if not found.trajectories:
         raise DataError(f"gave no usable row; dropped: {dict(found.dropped)}", where=str(source))
-    (out / "tools").mkdir(parents=True, exist_ok=True)
-    for name, tools in found.tools.items():
-        text = json.dumps(tools, ensure_ascii=False, indent=1)
-        (out / "tools" / f"{name}.json").write_text(text + "\n", encoding="utf-8")
-    for split in ("train", "dev", "test"):
-        chosen = [t for t in found.trajectories if t.split == split]
-        write_trajectories(out / f"{split}.jsonl", chosen)
-    report = check(found.trajectories, found.tools).with_build(
-        styles={}, rejected=dict(found.dropped), failures=(), repeated=0
-    )
-    text = json.dumps(report.as_json(), ensure_ascii=False, indent=2)
-    (out / "report.json").write_text(text + "\n", encoding="utf-8")
-    return report
+    return write_folder(out, found.trajectories, found.tools, dropped=found.dropped)
