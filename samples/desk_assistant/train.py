@@ -31,6 +31,9 @@ def main() -> None:
     if not (GENERAL / "data" / "report.json").exists():
         many = [str(GENERAL / "servers"), "--out", str(GENERAL / "data")]
         run("afx_train.cli", "data", "import", "servers", *many)
+    if not (GENERAL / "parts" / "report.json").exists():
+        small = [str(GENERAL / "data"), "--out", str(GENERAL / "parts")]
+        run("afx_train.cli", "data", "parts", *small)
     recipe = Path(sys.argv[1] if len(sys.argv) > 1 else OWN).resolve()
     trained = HERE / "trained"
     run("afx_train.cli", "run", str(recipe), "--out", str(trained), "--resume")

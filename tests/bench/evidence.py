@@ -27,10 +27,12 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from bench.evidence_picture import evidence_svg
 from bench.runs import save_result, table
 
+from afx_train.trajectory import read_trajectories, write_trajectories
+
 ROOT = Path(__file__).parents[2]
 DESK = ROOT / "samples" / "desk_assistant"
 RECIPE = Path(__file__).parent / "recipes" / "evidence.toml"
-DATA = ROOT / "runs" / "evidence" / "data"  # where the recipe looks for it
+WHOLE, DATA, UNSEEN = (ROOT / "runs" / "evidence" / name for name in ("whole", "data", "unseen"))
 KNOWN = ROOT / "docs" / "benchmarks" / "evidence.json"
 MODEL, PROFILE, TOOL_SET = "smollm2-135m-instruct", "cpu-int4", "git"
 UNTRAINED = ("one-call", "free-stages", "base")
@@ -38,7 +40,8 @@ CONTROLS = ("joint", "matched")
 ROWS = (*UNTRAINED, *CONTROLS, "decoupled")
 MARKS = ("tool", "call", "arguments", "abstention_precision", "abstention_recall")
 TOKENS = ("prefill_tokens", "reused_tokens", "decoded_tokens")
-SERVED_CASES, UNSERVED_CASES = 100, 20
+SERVED_CASES, UNSERVED_CASES, UNSEEN_CASES = 100, 20, 60
+HELD_OUT = frozenset({"git_show", "git_create_branch"})
 FAILED_CHECK = 5
 
 
@@ -54,11 +57,11 @@ def main() -> None:
     options = parser.parse_args()
     started, out = time.monotonic(), options.out.resolve()
     out.mkdir(parents=True, exist_ok=True)
-    _data(DATA)
-    cases = _cases(out)
+    _data()
+    cases, unseen = _cases(out)
     names = options.row or ROWS
     _train(out, names)
-    rows = [_marked(name, out, cases, options.threads) for name in names]
+    rows = [_marked(name, out, cases, unseen, options.threads) for name in names]
     known = json.loads(KNOWN.read_text(encoding="utf-8"))["rows"] if KNOWN.is_file() else []
     result = {
         "cell": {"tool_set": TOOL_SET, "split": "test, by phrasing", "model": MODEL},
@@ -80,36 +83,58 @@ def main() -> None:
     sys.exit(FAILED_CHECK if outside else 0)
 
 
-def _data(folder: Path) -> None:
-    """The tool set's trajectories and the requests that no tool serves, built as the sample's."""
+def _data() -> None:
+    """The tool set's trajectories and the requests that no tool serves, built as the sample's.
+
+    What the recipe learns from lacks two tools of the set; their requests are for the test.
+    """
     _run("afx_export.cli", "fetch", MODEL)
-    if (folder / "report.json").exists():
-        return
-    subprocess.run([sys.executable, str(DESK / "servers.py"), "--install-only"], check=True)
-    where = ["--grammars", str(DESK / "phrasings"), "--worlds", str(DESK / "worlds.py")]
-    only = ["--only", TOOL_SET, "--only", "none"]
-    how = ["--out", str(folder), "--seed", "0", "--per-phrasing", "1"]
-    _run("afx_train.cli", "data", "build", *where, *only, *how)
-    for other in (folder / "tools").glob("*.json"):
-        if other.stem != TOOL_SET:
-            other.unlink()
+    if not (WHOLE / "report.json").exists():
+        subprocess.run([sys.executable, str(DESK / "servers.py"), "--install-only"], check=True)
+        where = ["--grammars", str(DESK / "phrasings"), "--worlds", str(DESK / "worlds.py")]
+        only = ["--only", TOOL_SET, "--only", "none"]
+        how = ["--out", str(WHOLE), "--seed", "0", "--per-phrasing", "1"]
+        _run("afx_train.cli", "data", "build", *where, *only, *how)
+    tools = json.loads((WHOLE / "tools" / f"{TOOL_SET}.json").read_text(encoding="utf-8"))
+    known = [tool for tool in tools if tool["name"] not in HELD_OUT]
+    for folder, listed in ((DATA, known), (UNSEEN, tools)):
+        (folder / "tools").mkdir(parents=True, exist_ok=True)
+        text = json.dumps(listed, ensure_ascii=False, indent=1) + "\n"
+        (folder / "tools" / f"{TOOL_SET}.json").write_text(text, encoding="utf-8")
+    for split in ("train", "dev", "test"):
+        items = read_trajectories(WHOLE / f"{split}.jsonl")
+        new = [t for t in items if any(step.tool in HELD_OUT for step in t.steps)]
+        hidden = {item.id for item in new}
+        known_items = [item for item in items if item.id not in hidden]
+        write_trajectories(DATA / f"{split}.jsonl", known_items)
+        write_trajectories(UNSEEN / f"{split}.jsonl", [t for t in new if len(t.steps) == 1])
 
 
-def _cases(out: Path) -> Path:
-    """The tool set's test cases and some that no tool serves, the same ones every time."""
-    every, chosen = out / "test.jsonl", out / "cases.jsonl"
-    if not chosen.exists():
+def _cases(out: Path) -> tuple[Path, Path]:
+    """The same cases every time: known tools and none at all; and tools held out."""
+    known, served, unserved = out / "cases.jsonl", [], []
+    for line in _test_lines(DATA, out):
+        (served if json.loads(line)["gold"]["tool"] else unserved).append(line)
+    _write(known, served[:SERVED_CASES] + unserved[:UNSERVED_CASES])
+    unseen = out / "unseen.jsonl"
+    _write(unseen, _test_lines(UNSEEN, out)[:UNSEEN_CASES])
+    return known, unseen
+
+
+def _test_lines(data: Path, out: Path) -> list[str]:
+    """The cases of a test split, in an order that has nothing to do with them."""
+    every = out / f"{data.name}.test.jsonl"
+    if not every.exists():
         split = ["--split", "test", "--no-final"]
-        _run("afx_train.cli", "cases", "--data", str(DATA), *split, "--out", str(every))
-        lines = every.read_text(encoding="utf-8").splitlines(keepends=True)
-        lines.sort(key=lambda line: hashlib.sha256(line.encode()).digest())
-        served = [line for line in lines if json.loads(line)["gold"]["tool"]]
-        unserved = [line for line in lines if not json.loads(line)["gold"]["tool"]]
-        partial = chosen.with_suffix(".partial")
-        drawn = served[:SERVED_CASES] + unserved[:UNSERVED_CASES]
-        partial.write_text("".join(drawn), encoding="utf-8")
-        partial.replace(chosen)
-    return chosen
+        _run("afx_train.cli", "cases", "--data", str(data), *split, "--out", str(every))
+    lines = every.read_text(encoding="utf-8").splitlines(keepends=True)
+    return sorted(lines, key=lambda line: hashlib.sha256(line.encode()).digest())
+
+
+def _write(path: Path, lines: Sequence[str]) -> None:
+    partial = path.with_suffix(".partial")
+    partial.write_text("".join(lines), encoding="utf-8")
+    partial.replace(path)
 
 
 def _train(out: Path, names: Sequence[str]) -> None:
@@ -128,7 +153,9 @@ def _run_recipe(name: str, out: Path) -> None:
     _run("afx_train.cli", "run", str(RECIPE), *folder, "--resume", "--threads", "1", *control)
 
 
-def _marked(name: str, out: Path, cases: Path, threads: int | None) -> dict[str, Any]:
+def _marked(  # noqa: PLR0913 - what one row is made of
+    name: str, out: Path, cases: Path, unseen: Path, threads: int | None
+) -> dict[str, Any]:
     folder = out / ("base" if name in UNTRAINED else name)
     adapters = sorted((folder / "adapters").glob("*/afx_adapter.json"))
     made_of = hashlib.sha256(b"".join(path.read_bytes() for path in (*adapters, cases))).hexdigest()
@@ -137,13 +164,22 @@ def _marked(name: str, out: Path, cases: Path, threads: int | None) -> dict[str,
         given = ["--adapters", str(folder / "adapters")] if adapters else []
         where = ["--model", MODEL, "--profile", PROFILE, "--out", str(bundle)]
         _run("afx_export.cli", "build", *where, *given)
+
+    def asked(way: str, of: Path, tools: Path) -> Path:
+        answers = folder / f"{way}-{of.stem}-{made_of[:8]}.jsonl"
+        return _answers(way, bundle, (tools / "tools", of), answers, threads)
+
     way = name if name in UNTRAINED[:-1] else "eval"
-    answers = _answers(way, bundle, cases, folder / f"{way}-{made_of[:8]}.jsonl", threads)
-    report = _report(cases, answers)
-    row: dict[str, Any] = {"row": name, "adapters": len(adapters)}
+    answers = asked(way, cases, DATA)
+    report, new = _report(cases, answers), _report(unseen, asked(way, unseen, UNSEEN))
     weights = [path.parent / "adapter_model.safetensors" for path in adapters]
     cards = [json.loads(path.read_text(encoding="utf-8"))["training"] for path in adapters]
-    row |= {
+    given_tool = None
+    if way == "eval":
+        given_tool = _report(cases, asked("given-tool", cases, DATA))["arguments"]
+    return {
+        "row": name,
+        "adapters": len(adapters),
         "adapter_bytes": sum(path.stat().st_size for path in weights),
         "examples": sum(int(card["examples_seen"]) for card in cards),
         "steps": sum(int(card["steps"]) for card in cards),
@@ -151,19 +187,21 @@ def _marked(name: str, out: Path, cases: Path, threads: int | None) -> dict[str,
         "failed": report["failed"],
         **_costs(answers),
         **{mark: report[mark] for mark in MARKS},
-        "given_tool": None,
+        "given_tool": given_tool,
+        "unseen_tool": new["tool"],
+        "unseen_call": new["call"],
     }
-    if way == "eval":
-        given_tool = folder / f"given-tool-{made_of[:8]}.jsonl"
-        told = _report(cases, _answers("given-tool", bundle, cases, given_tool, threads))
-        row["given_tool"] = told["arguments"]
-    return row
 
 
-def _answers(way: str, bundle: Path, cases: Path, out: Path, threads: int | None) -> Path:
-    """Ask the bundle in one of the ways of `ways.py`, or by `afx eval`. Returns the predictions."""
+def _answers(
+    way: str, bundle: Path, asked: tuple[Path, Path], out: Path, threads: int | None
+) -> Path:
+    """Ask the bundle in one of the ways of `ways.py`, or by `afx eval`. Returns the predictions.
+
+    asked: the folder of tools and the file of cases.
+    """
     if not out.exists():
-        where = ["--tools", str(DATA / "tools"), "--cases", str(cases), "--out", str(out)]
+        where = ["--tools", str(asked[0]), "--cases", str(asked[1]), "--out", str(out)]
         where += ["--threads", str(threads)] if threads else []
         if way == "eval":
             _run("agentflux.cli", "eval", str(bundle), *where)

@@ -161,9 +161,8 @@ def test_examples_without_context_meet_every_rendering_of_the_catalog(
     assert all(seen[0][key] == seen[1][key] for key in both)
 
 
-def test_many_tool_sets_are_offered_in_parts_and_worlds_apart(
-    recipe: Recipe, corpus: Corpus, codec: Codec
-) -> None:
+def _many(corpus: Corpus) -> World:
+    """Ten tool sets like `files`; training asks for the first seven."""
     sets = [f"files{n}" for n in range(10)]
     files = corpus.catalog["files"]
     items = [
@@ -179,7 +178,14 @@ def test_many_tool_sets_are_offered_in_parts_and_worlds_apart(
         for t in corpus.trajectories
         if not t.steps or t.steps[0].tool_set == "files"
     ]
-    many = World(catalog=dict.fromkeys(sets, files), trajectories=tuple(items))
+    return World(catalog=dict.fromkeys(sets, files), trajectories=tuple(items))
+
+
+def test_many_tool_sets_are_offered_in_parts_and_worlds_apart(
+    recipe: Recipe, corpus: Corpus, codec: Codec
+) -> None:
+    many = _many(corpus)
+    sets = list(many.catalog)
     shares = recipe.examples.model_copy(
         update={"sets_offered": 4, "catalog_variants": 3, "gold_removed": 0.3}
     )
@@ -209,6 +215,32 @@ def test_many_tool_sets_are_offered_in_parts_and_worlds_apart(
     assert rows
     assert all(row.example.label in row.variant.names for row in rows)
     assert {tool.tool_set for tool in task.catalog()} == {"files", "clock"}
+
+
+def test_guests_of_many_sets_stand_beside_the_small_world(
+    recipe: Recipe, corpus: Corpus, codec: Codec
+) -> None:
+    many, own = _many(corpus), set(corpus.catalog)
+    shares = recipe.examples.model_copy(
+        update={"sets_offered": 4, "catalog_variants": 2, "guests": 2, "gold_removed": 0.0}
+    )
+    wide = recipe.model_copy(update={"examples": shares})
+    task = make_task(
+        wide, recipe.adapters[0], replace(corpus, worlds=(*corpus.worlds, many)), codec
+    )
+    (home,) = {e.group for e in task.train if e.label == "clock"}
+    (away,) = {e.group for e in task.train if e.label in many.catalog}
+    mixed = [v for v in task.variants[home] if set(v.names) != own]
+    assert len(mixed) == 2
+    for variant in mixed:
+        assert own < set(variant.names)
+        assert 1 <= len(set(variant.names) - own) <= 2
+        assert set(variant.names) - own <= many.taught
+    beside = [v for v in task.variants[away] if own & set(v.names)]
+    assert all(own < set(v.names) and len(v.names) <= len(own) + 2 for v in beside)
+    assert {n for v in beside for n in v.names} == own | set(many.catalog)
+    rows = [row for part in task.evaluation(task.dev) for row in part]
+    assert all(task.constraint(row) for row in rows)
 
 
 def test_a_selector_refuses_what_comes_near_its_own_server(

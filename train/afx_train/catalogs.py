@@ -40,6 +40,20 @@ class Variant:
         return replace(self, static=(), lead=self.static)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Neighbours:
+    """Tool sets of other data folders that may stand beside a world's own.
+
+    known: of small worlds, each as it is offered whole. many: those that training asks for, of
+    worlds that are offered in parts. guests: how many of the many stand beside a small world at
+    most; 0: no world is ever mixed with another.
+    """
+
+    known: Sequence[Catalog] = ()
+    many: Catalog = field(default_factory=dict[str, Sequence[ToolSpec]])
+    guests: int = 0
+
+
 def route_variants(  # noqa: PLR0913 - what is rendered, with what, how often
     catalog: Catalog,
     codec: Codec,
@@ -49,31 +63,49 @@ def route_variants(  # noqa: PLR0913 - what is rendered, with what, how often
     count: int,
     most: int,
     seed: str,
+    beside: Neighbours,
 ) -> tuple[Variant, ...]:
     """Render the tool sets; the tools within a set are shuffled as well.
 
     More than `most` tool sets are no catalog that a device shows: they are dealt out `count` times
     in parts of 2 to `most` sets, so each stands in `count` renderings beside other ones. taught:
     the sets that training asks for; the others are dealt out apart from them.
+    beside: with guests, a small world gets as many renderings again with some of the many among its
+    own, and in every other dealing a part has at most so many sets, and a small world beside it.
     """
+    everything: dict[str, Sequence[ToolSpec]] = {**beside.many, **catalog}
+    for known in beside.known:
+        everything |= known
 
     def render(names: Sequence[str], rng: Random | None) -> str:
-        shown = {name: _shuffled(catalog[name], rng) for name in names}
+        shown = {name: _shuffled(everything[name], rng) for name in names}
         return route_prompt(chat, shown, Situation(request="")).static
 
+    def rendered(names: Sequence[str], rng: Random, *, held_out: bool = False) -> Variant:
+        static = codec.encode([render(names, rng)])
+        return Variant(static=static, names=tuple(names), held_out=held_out)
+
     if len(catalog) <= most:
-        return _variants(tuple(catalog), render, codec, count=count, seed=seed)
-    made: list[Variant] = []
+        made = list(_variants(tuple(catalog), render, codec, count=count, seed=seed))
+        strangers = sorted(name for name in beside.many if name not in catalog)
+        for number in range(count if beside.guests and strangers else 0):
+            rng = Random(f"{seed}/guests/{number}")
+            size = min(rng.randint(1, beside.guests), len(strangers))
+            made.append(rendered(_shuffled([*catalog, *rng.sample(strangers, size)], rng), rng))
+        return tuple(made)
+    made = []
     for held_out in (False, True):
         dealt = tuple(name for name in catalog if (name not in taught) == held_out)
         for number in range(count):
             rng = Random(f"{seed}/parts/{number}")
             left = _shuffled(dealt, rng)
+            mixed = beside.guests > 0 and bool(beside.known) and number % 2 == 1
             while left:
-                size = rng.randint(2, most)
-                part, left = tuple(left[:size]), left[size:]
-                static = codec.encode([render(part, rng)])
-                made.append(Variant(static=static, names=part, held_out=held_out))
+                size = rng.randint(1, beside.guests) if mixed else rng.randint(2, most)
+                part, left = left[:size], left[size:]
+                if mixed:
+                    part = _shuffled([*part, *rng.choice(beside.known)], rng)
+                made.append(rendered(part, rng, held_out=held_out))
     return tuple(made)
 
 

@@ -5,9 +5,15 @@ from dataclasses import dataclass
 from itertools import chain
 from random import Random
 
-from afx_train.catalogs import Variant, masked_variants, route_variants, tool_variants
+from afx_train.catalogs import (
+    Neighbours,
+    Variant,
+    masked_variants,
+    route_variants,
+    tool_variants,
+)
 from afx_train.codec import Codec, Tokens
-from afx_train.corpus import Corpus
+from afx_train.corpus import Corpus, World
 from afx_train.errors import RecipeError
 from afx_train.recipe import AdapterPlan, ExampleShares, Recipe
 from afx_train.trajectory import Split, Trajectory, TrajectoryStep
@@ -111,7 +117,6 @@ class ExampleMaker:
         count, seed = self._shares.catalog_variants, f"{self._recipe.seed}"
         catalog, chat, codec = self._corpus.catalog, self._recipe.chat, self._codec
         if self._plan.subtask == "route":
-            most = self._shares.sets_offered
             made = {
                 _router(number): route_variants(
                     world.catalog,
@@ -119,8 +124,9 @@ class ExampleMaker:
                     chat,
                     taught=world.taught,
                     count=count,
-                    most=most,
+                    most=self._shares.sets_offered,
                     seed=seed,
+                    beside=self._beside(world),
                 )
                 for number, world in enumerate(self._corpus.worlds)
             }
@@ -154,6 +160,21 @@ class ExampleMaker:
                 for moment in self._select_moments(name, self._asked_of(name, worlds), rng)
             )
         return tuple(self._argument_examples(list(chain.from_iterable(worlds))))
+
+    def _beside(self, world: World) -> Neighbours:
+        """The other worlds' tool sets that may stand in this one's renderings."""
+        most, others = self._shares.sets_offered, [w for w in self._corpus.worlds if w is not world]
+        many = [other for other in others if len(other.catalog) > most]
+        return Neighbours(
+            known=[other.catalog for other in others if len(other.catalog) <= most],
+            many={
+                name: tools
+                for other in many
+                for name, tools in other.catalog.items()
+                if name in other.taught
+            },
+            guests=self._shares.guests,
+        )
 
     def _asked_of(self, tool_set: str, worlds: Sequence[Sequence[Trajectory]]) -> list[Trajectory]:
         """What is asked where the tool set is offered; elsewhere nobody knows what it can serve."""

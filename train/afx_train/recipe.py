@@ -101,6 +101,10 @@ class ExampleShares(_Section):
     sets_offered: int = Field(default=8, ge=2)
     """A data folder of more tool sets than this is no catalog that a device would show: the router
     meets it in parts of 2 to so many sets, each set in `catalog_variants` of them."""
+    guests: int = Field(default=0, ge=0)
+    """At most so many tool sets of a folder that is offered in parts stand beside those of a whole
+    one, in further renderings of both: an app connects servers of its own beside those that were
+    trained for. 0: the router never meets two folders' sets in one list."""
     masked_variants: int = Field(default=0, ge=0)
     """More renderings for a selector whose names say nothing or whose descriptions are missing
     (arXiv:2410.04587); worth it for tools that training does not see."""

@@ -33,6 +33,7 @@ _LATER = frozenset(
         "matched",
         "context_dropped",
         "sets_offered",
+        "guests",
         "start_share",
     }
 )

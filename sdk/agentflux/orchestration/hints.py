@@ -7,6 +7,10 @@ doi:10.1162/089976602760128018), s being what the other expert says of a name:
     P(name) ∝ P_model(name) ^ model · exp(other · s(name))
 
 - Where the bundle has an intent classifier that knows all the tools, s is its log-probability.
+  Names that it does not know, a server beside those that were trained for or a tool that a known
+  server got since, are weighed against all the others together, by how well the request fits them
+  and what the model gives them; to a model that learned the others by heart a stranger is hardly
+  ever right, which a constant makes good.
 - Where no adapter was trained for the tools, s is how well the request fits the descriptions
   (`agentflux.orchestration.retrieval`). `none` fits by what the bundle's bi-encoder learned, and
   without one, by shared words alone, not at all.
@@ -15,8 +19,9 @@ What follows a call is the model's alone: words do not tell when a request is do
 """
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence, Set
+from dataclasses import dataclass, field, replace
 
 from agentflux.contracts.bundle import Manifest
 from agentflux.contracts.intents import Intents
@@ -34,6 +39,9 @@ MEANT_MODEL, MEANT = 0.5, 1.0
 NONE_LESS = 3.0
 # Found on the sample's dev split, where all of (0.5, 0.5), (0.5, 1) and (1, 1) do as well.
 INTENTS_MODEL, INTENTS = 0.5, 1.0
+# The log-odds of a stranger: this much of the fit's, of the model's, and this. Found by logistic
+# regression on requests for such a server beside the sample's five: `tests/bench/strangers.py`.
+STRANGER_FIT, STRANGER_MODEL, STRANGER = 0.5, 0.33, 5.2
 _FLOOR = 1e-9
 
 
@@ -42,12 +50,15 @@ class Opinion:
     """What another expert says of each name, and the exponents of both.
 
     every: whether the model has to tell the probability of every name for it.
+    strangers: the names that the other expert does not know, with the log-odds, by how well the
+    request fits, that it is about them and not about any of the others.
     """
 
     scores: Mapping[str, float]
     model: float
     other: float
     every: bool = False
+    strangers: Mapping[str, float] = field(default_factory=dict[str, float])
 
 
 class SecondOpinions:
@@ -65,12 +76,17 @@ class SecondOpinions:
         if situation.steps:
             return None
         tools = [tool for found in sets.values() for tool in found]
-        if self._intents and self._labelled(tools):
+        if self._intents and (labelled := self._labelled(tools)):
             told = self._intents.log_probabilities(situation.request)
-            scores = {
-                name: _total([told[_label(t)] for t in found]) for name, found in sets.items()
-            }
-            return _of_intents(scores | {NONE: _rest(told, tools)})
+            by_set: dict[str, list[float]] = defaultdict(list)
+            for tool in labelled:
+                by_set[tool.tool_set].append(told[_label(tool)])
+            scores = {name: _total(logs) for name, logs in by_set.items()}
+            opinion = _of_intents(scores | {NONE: _rest(told, labelled)})
+            if strangers := sets.keys() - by_set.keys():
+                matches = self._shown.set_matches(sets, situation)
+                return _beside(opinion, strangers, of_fits(matches, self._shown.encoder))
+            return opinion
         if all(map(self._known, tools)):
             return None
         return of_fits(self._shown.set_matches(sets, situation), self._shown.encoder)
@@ -81,17 +97,23 @@ class SecondOpinions:
         """Return what is said of a set's tools. own: the selector is that of this set."""
         if situation.steps:
             return None
-        if self._intents and self._labelled(tools):
+        if self._intents and (labelled := self._labelled(tools)):
             told = self._intents.log_probabilities(situation.request)
             routed = len(self._catalog) > 1  # then the other sets were weighed already
-            none = told.get(NONE, _NEVER) if routed else _rest(told, tools)
-            return _of_intents({tool.name: told[_label(tool)] for tool in tools} | {NONE: none})
+            none = told.get(NONE, _NEVER) if routed else _rest(told, labelled)
+            scores = {tool.name: told[_label(tool)] for tool in labelled}
+            opinion = _of_intents(scores | {NONE: none})
+            if strangers := {tool.name for tool in tools} - scores.keys():
+                matches = self._shown.tool_matches(tool_set, tools, situation)
+                return _beside(opinion, strangers, of_fits(matches, self._shown.encoder))
+            return opinion
         if own or all(map(self._known, tools)):
             return None
         return of_fits(self._shown.tool_matches(tool_set, tools, situation), self._shown.encoder)
 
-    def _labelled(self, tools: Iterable[ToolSpec]) -> bool:
-        return all(_label(tool) in self._labels for tool in tools)
+    def _labelled(self, tools: Iterable[ToolSpec]) -> list[ToolSpec]:
+        """The tools that the classifier knows."""
+        return [tool for tool in tools if _label(tool) in self._labels]
 
     def _known(self, tool: ToolSpec) -> bool:
         """Whether adapters were trained for it, as it is or as it was then."""
@@ -116,9 +138,10 @@ def joined(scores: Scores, opinion: Opinion) -> Scores:
         return scores
     told = [(scores.best, scores.probability), *scores.alternatives]
     merits = {
-        name: opinion.model * math.log(max(p, _FLOOR)) + opinion.other * opinion.scores.get(name, 0)
+        name: opinion.model * _log(p) + opinion.other * opinion.scores.get(name, 0)
         for name, p in told
     }
+    merits |= _of_strangers(dict(told), merits, opinion.strangers)
     most = max(merits.values())
     shares = {name: math.exp(merit - most) for name, merit in merits.items()}
     total = sum(shares.values())
@@ -133,6 +156,35 @@ def joined(scores: Scores, opinion: Opinion) -> Scores:
         entropy=-sum(p * math.log(p) for _, p in [(best, top), *others] if p > 0),
         alternatives=tuple(others),
     )
+
+
+def _beside(opinion: Opinion, strangers: Set[str], fits: Opinion) -> Opinion:
+    """Add the names that an opinion does not know. fits: what fits say of all names and `none`."""
+    logits = {name: fits.other * score for name, score in fits.scores.items()}
+    others = _total([logit for name, logit in logits.items() if name not in strangers])
+    odds = {name: logits[name] - others for name in strangers}
+    return replace(opinion, strangers=odds, every=True)
+
+
+def _of_strangers(
+    told: Mapping[str, float], merits: Mapping[str, float], strangers: Mapping[str, float]
+) -> dict[str, float]:
+    """Return merits beside those of the other names. told: what the model gives each name."""
+    known = [name for name in told if name not in strangers]
+    together = _total([merits[name] for name in known])
+    given = _log(sum(told[name] for name in known if name != NONE))
+    return {
+        name: together
+        + STRANGER_FIT * odds
+        + STRANGER_MODEL * (_log(told[name]) - given)
+        + STRANGER
+        for name, odds in strangers.items()
+        if name in told
+    }
+
+
+def _log(probability: float) -> float:
+    return math.log(max(probability, _FLOOR))
 
 
 _NEVER = math.log(_FLOOR)

@@ -151,11 +151,18 @@ UNSURE_OF_READ = Scores(
 )
 
 
-def decide_with(intents: Intents, script: list[Entry], *, sets: tuple[str, ...], steps: int = 0):
+def decide_with(  # noqa: ANN201 - a test's shorthand
+    intents: Intents,
+    script: list[Entry],
+    *,
+    sets: tuple[str, ...],
+    steps: int = 0,
+    request: str = "what is here",
+):
     past = Step(call=ToolCall(tool_set="files", tool="roots"), observation="/srv")
     catalog = {name: CATALOG[name] for name in sets}
     stages, engine = scripted_stages(script, catalog=catalog, experts=Experts(intents=intents))
-    situation = Situation(request="what is here", steps=(past,) * steps)
+    situation = Situation(request=request, steps=(past,) * steps)
     decision = stages.decide(situation, emit=lambda event: None, cancel=None)
     return decision, engine.requests
 
@@ -170,17 +177,50 @@ def test_a_classifier_that_knows_all_the_tools_has_a_say_in_the_first_choice() -
     assert decision.stages[0].probability == pytest.approx(shares["list"] / sum(shares.values()))
 
 
-def test_of_tools_that_it_does_not_know_and_of_later_steps_it_says_nothing() -> None:
-    knows_two = {name: share for name, share in SURE_OF_LIST.items() if name != "files__roots"}
+def test_of_later_steps_it_says_nothing() -> None:
     script = ["files", UNSURE_OF_READ, '{"path":"a"}']
     decision, _ = decide_with(Saying(**SURE_OF_LIST), script, sets=("files", "clock"), steps=1)
     assert decision.call is not None
     assert decision.call.tool == "read"
-    # Beside an unknown tool the words of the descriptions count, which are even here.
-    decision, (select, _) = decide_with(Saying(**knows_two), script[1:], sets=("files",))
-    assert select.every
-    assert decision.call is not None
-    assert decision.call.tool == "read"
+
+
+def test_a_tool_that_a_known_server_got_since_is_weighed_by_fit_and_the_others_by_words() -> None:
+    knows_two = {name: share for name, share in SURE_OF_LIST.items() if name != "files__roots"}
+    doubt = Scores(
+        best="read",
+        probability=0.6,
+        margin=0.2,
+        usage=Usage(),
+        alternatives=(("list", 0.399999), ("roots", 1e-7)),
+    )
+    for request, tool in (("hello", "list"), ("list allowed roots, the roots", "roots")):
+        decision, (select, *_) = decide_with(
+            Saying(**knows_two), [doubt, '{"path":"a"}'], sets=("files",), request=request
+        )
+        assert select.every
+        assert decision.call is not None
+        assert decision.call.tool == tool
+
+
+def test_a_server_beside_the_known_ones_is_weighed_against_all_of_them() -> None:
+    routed = Scores(
+        best="files",
+        probability=0.9,
+        margin=0.8,
+        usage=Usage(),
+        alternatives=(("none", 0.0999), ("clock", 1e-7)),
+    )
+    for request, chosen in (("hello", "files"), ("the time now, which zone, now", "clock")):
+        decision, (route, *_) = decide_with(
+            Saying(**SURE_OF_LIST),
+            [routed, "none"],
+            sets=("files", "clock"),
+            request=request,
+        )
+        assert route.every
+        assert decision.stages[0].choice == chosen
+        shares = [decision.stages[0].probability, *(p for _, p in decision.stages[0].alternatives)]
+        assert sum(shares) == pytest.approx(1)
 
 
 def test_what_tools_that_are_not_connected_would_serve_none_serves() -> None:

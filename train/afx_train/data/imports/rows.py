@@ -156,7 +156,7 @@ def _typed(value: object, schema: JsonObject) -> object:
 
 
 def _identity(tool: Tool) -> str:
-    text = f"{tool.description}\n{sorted(tool.schema.get('properties', {}))}"
+    text = f"{tool.field}\n{tool.description}\n{sorted(tool.schema.get('properties', {}))}"
     return hashlib.sha256(text.encode()).hexdigest()
 
 
