@@ -22,6 +22,7 @@ from agentflux.errors import SchemaNotSupported
 from agentflux.orchestration.events import Event, StageFinished, StageStarted
 from agentflux.orchestration.grounding import grounded
 from agentflux.orchestration.hints import Opinion, SecondOpinions, joined
+from agentflux.orchestration.known_sets import KnownSets
 from agentflux.orchestration.missing import missing_parameter, question
 from agentflux.orchestration.shown import ShownTools
 from agentflux.ports import (
@@ -78,13 +79,15 @@ class Stages:
         """Set them up. experts: who else is heard, see `agentflux.contracts.experts`."""
         self._engine, self._manifest, self._experts = engine, manifest, experts
         self.catalog = catalog
+        self._known = KnownSets(catalog, manifest.catalog)
+        self._sets = self._known.catalog(catalog)
         self._shown = ShownTools(
             manifest.chat,
-            catalog,
+            self._sets,
             context_tokens=manifest.runtime.context_tokens,
             encoder=experts.retriever,
         )
-        self._opinions = SecondOpinions(manifest, catalog, self._shown, experts.intents)
+        self._opinions = SecondOpinions(manifest, self._sets, self._shown, experts.intents)
         self._trained = {(t.tool_set, t.name, t.sha256): t for t in manifest.catalog}
 
     def with_catalog(self, catalog: Catalog) -> "Stages":
@@ -108,9 +111,10 @@ class Stages:
         arguments; names are always the most probable ones.
         """
         records: list[StageRecord] = []
-        stop = None if required and self.catalog else prompts.stop_label(situation)
-        tool_set = next(iter(self.catalog), stop)
-        if len(self.catalog) > 1:
+        situation = self._known.situation(situation)
+        stop = None if required and self._sets else prompts.stop_label(situation)
+        tool_set = next(iter(self._sets), stop)
+        if len(self._sets) > 1:
             tool_set = self._route(situation, stop, records, emit, cancel)
         name = tool_set
         if tool_set is not None and tool_set != stop:
@@ -118,10 +122,11 @@ class Stages:
         confidence = _product(records)
         if tool_set is None or name is None or name == stop:
             return Decision(call=None, confidence=confidence, stages=tuple(records))
-        tool = next(t for t in self.catalog[tool_set] if t.name == name)
+        tool = next(t for t in self._sets[tool_set] if t.name == name)
         written = self._arguments(tool, situation, sampling, records, emit, cancel)
+        connected = self._known.connected(tool_set)
         return Decision(
-            call=ToolCall(tool_set=tool_set, tool=name, arguments=written.arguments),
+            call=ToolCall(tool_set=connected, tool=name, arguments=written.arguments),
             confidence=confidence,
             stages=tuple(records),
             problem=written.problem,
@@ -132,9 +137,9 @@ class Stages:
         """Compute every static prefix that requests share; returns what it took together."""
         chat, nothing = self._manifest.chat, Situation(request="")
         statics = [prompts.answer_prompt(chat, nothing).static]
-        if len(self.catalog) > 1 and self._shown.all_sets_fit:
-            statics.append(prompts.route_prompt(chat, self.catalog, nothing).static)
-        for name, tools in self.catalog.items():
+        if len(self._sets) > 1 and self._shown.all_sets_fit:
+            statics.append(prompts.route_prompt(chat, self._sets, nothing).static)
+        for name, tools in self._sets.items():
             if self._shown.fits(name):
                 statics.append(prompts.select_prompt(chat, name, tools, nothing).static)
         prefilled, ms = 0, 0.0
@@ -182,8 +187,17 @@ class Stages:
         candidates = _candidates(sets, stop)
         adapter = self._manifest.adapter_for("route")
         opinion = self._opinions.of_sets(sets, situation)
-        records.append(self._choose("route", adapter, prompt, candidates, opinion, emit, cancel))
-        return _accepted(records[-1], adapter, stop)
+        record = self._choose("route", adapter, prompt, candidates, opinion, emit, cancel)
+        records.append(self._connected(record))
+        emit(StageFinished(record=records[-1]))
+        return _accepted(record, adapter, stop)
+
+    def _connected(self, record: StageRecord) -> StageRecord:
+        """Tell a choice among tool sets by the names under which they are connected."""
+        name = self._known.connected
+        others = tuple((name(other), share) for other, share in record.alternatives or ())
+        choice = record.choice and name(record.choice)
+        return replace(record, choice=choice, alternatives=others)
 
     def _select(
         self,
@@ -203,6 +217,7 @@ class Stages:
         own = adapter is not None and adapter.tool_set == tool_set
         opinion = self._opinions.of_tools(tool_set, tools, situation, own=own)
         records.append(self._choose("select", adapter, prompt, candidates, opinion, emit, cancel))
+        emit(StageFinished(record=records[-1]))
         return _accepted(records[-1], adapter, stop)
 
     def _choose(  # noqa: PLR0913 - what one stage is about
@@ -229,7 +244,7 @@ class Stages:
             scores = joined(scores, opinion)
         if opinion is None or not opinion.every:  # the threshold is of trained tools
             scores = _without_weak_none(scores, min_none)
-        record = StageRecord(
+        return StageRecord(
             stage=stage,
             adapter=name,
             choice=scores.best,
@@ -239,8 +254,6 @@ class Stages:
             alternatives=scores.alternatives,
             usage=scores.usage,
         )
-        emit(StageFinished(record=record))
-        return record
 
     def _arguments(
         self,

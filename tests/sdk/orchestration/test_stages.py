@@ -1,6 +1,7 @@
 """Each stage's request to the engine: candidates, adapters, boundary, grammar."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -23,6 +24,8 @@ from agentflux.contracts.intents import Intents
 from agentflux.contracts.prompts import Situation
 from agentflux.contracts.retriever import BiEncoder
 from agentflux.engines.scripted import Entry
+from agentflux.orchestration.events import Event, StageFinished
+from agentflux.orchestration.known_sets import KnownSets
 from agentflux.ports import Choosing, Generation, Scores, Usage
 
 
@@ -237,6 +240,48 @@ def test_what_tools_that_are_not_connected_would_serve_none_serves() -> None:
     decision, _ = decide_with(Saying(**says, none=0.01), script, sets=("files", "clock"))
     assert decision.call is not None
     assert decision.call.tool_set == "clock"
+
+
+def test_a_known_server_is_known_under_any_name() -> None:
+    seen = [CatalogTool(tool_set=t.tool_set, name=t.name, sha256=t.sha256) for t in FILES]
+    bundle = manifest(
+        [adapter("own", "select", "files"), adapter("a", "arguments", "files")]
+    ).model_copy(update={"catalog": tuple(seen)})
+    renamed = tuple(replace(tool, tool_set="my-disk") for tool in FILES)
+    catalog = {"my-disk": renamed, "clock": CATALOG["clock"]}
+    past = Step(call=ToolCall(tool_set="my-disk", tool="roots"), observation="/srv")
+    events: list[Event] = []
+    told = {}
+    for name, sets in (("my-disk", catalog), ("files", {**CATALOG})):
+        script: list[Entry] = ["files", "read", '{"path":"a"}']
+        stages, engine = scripted_stages(script, bundle=bundle, catalog=sets)
+        call = replace(past.call, tool_set=name)
+        situation = Situation(request="x", steps=(replace(past, call=call),))
+        decision = stages.decide(situation, emit=events.append, cancel=None)
+        told[name] = engine.requests
+        assert decision.call == ToolCall(tool_set=name, tool="read", arguments={"path": "a"})
+        assert decision.stages[0].choice == name
+        assert [stage.adapter for stage in decision.stages] == [None, "own", "a"]
+    assert told["my-disk"] == told["files"], "the model is asked the same"
+    chosen = [e.record.choice for e in events if isinstance(e, StageFinished)]
+    assert chosen[0] == "my-disk"
+
+
+STRANGERS = tuple(spec("other", name) for name in "abcd")
+
+
+@pytest.mark.parametrize("tools", [FILES[:1], (*FILES, *STRANGERS)])
+def test_a_server_that_has_few_of_its_tools_is_another_one(tools: tuple[ToolSpec, ...]) -> None:
+    seen = [CatalogTool(tool_set=t.tool_set, name=t.name, sha256=t.sha256) for t in FILES]
+    assert KnownSets({"other": tools}, seen).trained("other") == "other"
+
+
+def test_a_name_that_is_taken_stays_with_who_has_it() -> None:
+    seen = [CatalogTool(tool_set=t.tool_set, name=t.name, sha256=t.sha256) for t in FILES]
+    known = KnownSets({"files": CATALOG["clock"], "mine": FILES}, seen)
+    assert (known.trained("mine"), known.trained("files")) == ("mine", "files")
+    known = KnownSets({"one": FILES, "two": FILES}, seen)
+    assert (known.trained("one"), known.trained("two")) == ("files", "two")
 
 
 class Meaning(BiEncoder):
