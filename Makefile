@@ -8,7 +8,7 @@ BENCH_RECIPE ?= $(DESK)/recipe.toml
 GENERAL_RECIPE ?= samples/general/recipe.toml
 
 .PHONY: help setup demo bundle test bench test-optimum fuzz fuzz-service check lint types train tutorial
-.PHONY: kills bench-train bench-hints bfcl train-general evidence evidence-quick load pictures profiles clean soak long calls catalogs bench-adapters second-model bench-llamacpp
+.PHONY: kills bench-train bench-hints bench-strangers bfcl train-general evidence evidence-quick load pictures profiles clean soak long calls catalogs bench-adapters second-model bench-llamacpp
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -92,6 +92,9 @@ bench-train: $(READY)  ## Prefix-cached against plain training: speed, gradients
 
 bench-hints: $(READY)  ## Model, words, both: on servers kept out of training (after `make train-general`'s data)
 	@$(BIN)/python tests/bench/hints.py "$$($(BIN)/python $(DESK)/bundle.py)" --out $(RESULTS)/hints.json
+
+bench-strangers: $(READY)  ## A server that nobody trained for beside the known five (after `make train`'s data)
+	@$(BIN)/python tests/bench/strangers.py "$$($(BIN)/python $(DESK)/bundle.py)" --out $(RESULTS)/strangers.json
 
 bfcl: $(READY)  ## BFCL: 100 rows of each of three categories, judged by its own checker
 	@$(BIN)/python tests/bench/bfcl.py "$$($(BIN)/python $(DESK)/bundle.py)" --limit 100 --out $(RESULTS)/bfcl.json

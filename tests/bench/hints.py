@@ -107,11 +107,11 @@ def _route(
     _: str,
     sets: Catalog,
 ) -> Choice:
-    shown = _shown(manifest, sets, encoder)
+    shown = shown_tools(manifest, sets, encoder)
     situation = Situation(request=item.request)
     prompt = prompts.route_prompt(manifest.chat, sets, situation)
     return Choice(
-        scores=_scores(engine, manifest.adapter_for("route"), prompt, list(sets)),
+        scores=every_score(engine, manifest.adapter_for("route"), prompt, list(sets)),
         said=hints.of_fits(shown.set_matches(sets, situation), encoder),
         right=item.steps[0].tool_set if item.steps else NONE,
     )
@@ -125,27 +125,29 @@ def _select(
     own: str,
     sets: Catalog,
 ) -> Choice:
-    shown = _shown(manifest, sets, encoder)
+    shown = shown_tools(manifest, sets, encoder)
     situation, tools = Situation(request=item.request), sets[own]
     prompt = prompts.select_prompt(manifest.chat, own, tools, situation)
     names = [tool.name for tool in tools]
     return Choice(
-        scores=_scores(engine, manifest.adapter_for("select", own), prompt, names),
+        scores=every_score(engine, manifest.adapter_for("select", own), prompt, names),
         said=hints.of_fits(shown.tool_matches(own, tools, situation), encoder),
         right=item.steps[0].tool if item.steps else NONE,
     )
 
 
-def _scores(
+def every_score(
     engine: OrtEngine, adapter: AdapterEntry | None, prompt: StagePrompt, names: Sequence[str]
 ) -> Scores:
+    """Ask for the probability of every name and of `none`."""
     asked = Choosing(segments=segments(prompt, adapter), candidates=(*names, NONE), every=True)
     return engine.choose(asked)
 
 
-def _shown(
+def shown_tools(
     manifest: Manifest, sets: Mapping[str, Sequence[ToolSpec]], encoder: BiEncoder | None
 ) -> ShownTools:
+    """Return the catalog as a bundle's stages show it."""
     tokens = manifest.runtime.context_tokens
     return ShownTools(manifest.chat, sets, context_tokens=tokens, encoder=encoder)
 
