@@ -1,10 +1,10 @@
-"""Train the linear intent classifier that is exported beside the adapters.
+"""Train the linear intent classifiers that are exported beside the adapters.
 
-See `agentflux.contracts.intents` for what it is. A multinomial logistic regression with an L2
+See `agentflux.contracts.intents` for what they are. A multinomial logistic regression with an L2
 penalty has one optimum, so equal data gives equal weights; nothing is drawn at random.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,8 +13,8 @@ import numpy as np
 from afx_train.corpus import Corpus, KnownTool
 from afx_train.errors import DataError
 from afx_train.trajectory import Trajectory
-from agentflux.contracts.intents import BITS, Intents, features
-from agentflux.contracts.prompts import NONE
+from agentflux.contracts.intents import BITS, Features, Intents, Linear, features
+from agentflux.contracts.prompts import FINISH, NONE
 
 # Weak, because the rows have length 1 or so; found on the sample's dev split.
 INVERSE_PENALTY = 20.0
@@ -26,40 +26,72 @@ _NEVER = -30.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Learned:
-    """A classifier, and of how many dev requests it tells the first call (or `none`) right."""
+    """The classifiers, and how many decisions of the dev split they tell right by themselves.
+
+    right, asked: first calls, or `none`. The later ones: what follows a call, or `finish`.
+    """
 
     intents: Intents
     learned: int
     right: int
     asked: int
+    right_later: int
+    asked_later: int
 
 
 def train_intents(corpus: Corpus) -> Learned:
-    """Fit on the first decisions of the training split.
+    """Fit on the first decisions of the training split, and on those after a call.
 
     A deprecated tool gets a label, too, which is never likely: it is known, and it is never right.
 
     Raises:
-        DataError: they have fewer than two labels.
+        DataError: the first ones have fewer than two labels.
     """
     train, dev = (
-        [(item.request, label(item)) for item in corpus.trajectories if item.split == split]
-        for split in ("train", "dev")
+        [item for item in corpus.trajectories if item.split == split] for split in ("train", "dev")
     )
-    if len({name for _, name in train}) < _FEWEST_LABELS:
+    if len({label(item) for item in train}) < _FEWEST_LABELS:
         msg = "the train split needs requests for two tools at least, or for one and for none"
         raise DataError(msg)
-    made = _with_deprecated(_fit(train), corpus)
-    told = [(made.log_probabilities(request), name) for request, name in dev]
-    right = sum(max(shares, key=shares.__getitem__) == name for shares, name in told)
+    first = _fit([(features(item.request), label(item)) for item in train])
+    made = Intents(first=_with_deprecated(first, corpus))
+    later = [(made.features_after(i.request, done), right) for i, done, right in _later(train)]
+    if len({right for _, right in later}) >= _FEWEST_LABELS:
+        made = replace(made, later=_fit(later))
+    right = sum(_best(made.log_probabilities(item.request)) == label(item) for item in dev)
+    asked_later = list(_later(dev)) if made.later else []
+    right_later = sum(
+        _best(made.after(item.request, done) or {}) == right for item, done, right in asked_later
+    )
     card = {
         "data_sha256": corpus.sha256,
         "learned": str(len(train)),
         "dev": f"{right} of {len(dev)}",
+        "dev, after a call": f"{right_later} of {len(asked_later)}",
     }
     return Learned(
-        intents=replace(made, card=card), learned=len(train), right=right, asked=len(dev)
+        intents=replace(made, card=card),
+        learned=len(train),
+        right=right,
+        asked=len(dev),
+        right_later=right_later,
+        asked_later=len(asked_later),
     )
+
+
+def _later(items: Sequence[Trajectory]) -> Iterator[tuple[Trajectory, list[str], str]]:
+    """Yield each moment after a call: the trajectory, the calls so far, and what is right then.
+
+    Only where the calls were executed: what follows on results that nobody has seen is not known.
+    """
+    for item in items:
+        calls = [f"{step.tool_set}/{step.tool}" for step in item.steps] if item.verified else []
+        for done in range(1, len(calls) + 1):
+            yield item, calls[:done], calls[done] if done < len(calls) else FINISH
+
+
+def _best(told: Mapping[str, float]) -> str:
+    return max(told, key=told.__getitem__)
 
 
 def label(item: Trajectory) -> str:
@@ -67,7 +99,7 @@ def label(item: Trajectory) -> str:
     return f"{item.steps[0].tool_set}/{item.steps[0].tool}" if item.steps else NONE
 
 
-def _with_deprecated(made: Intents, corpus: Corpus) -> Intents:
+def _with_deprecated(made: Linear, corpus: Corpus) -> Linear:
     tools = [KnownTool(spec) for found in corpus.catalog.values() for spec in found]
     names = {f"{t.spec.tool_set}/{t.spec.name}" for t in tools if t.deprecated}
     extra = sorted(names - set(made.labels))
@@ -80,13 +112,12 @@ def _with_deprecated(made: Intents, corpus: Corpus) -> Intents:
     )
 
 
-def _fit(rows: Sequence[tuple[str, str]]) -> Intents:
+def _fit(rows: Sequence[tuple[Features, str]]) -> Linear:
     from scipy.sparse import csr_matrix, diags_array
     from sklearn.linear_model import LogisticRegression
 
     ends, buckets, values = [0], list[int](), list[float]()
-    for request, _ in rows:
-        at, value = features(request)
+    for (at, value), _ in rows:
         buckets += at
         values += value
         ends.append(len(buckets))
@@ -102,7 +133,7 @@ def _fit(rows: Sequence[tuple[str, str]]) -> Intents:
         weights, bias = np.concatenate([-weights, weights]) / 2, np.concatenate([-bias, bias]) / 2
     weights = (weights * rarity).T
     scale = np.maximum(np.abs(weights).max(axis=0) / 127, _SMALLEST)
-    return Intents(
+    return Linear(
         labels=tuple(str(name) for name in model.classes_),
         weights=np.round(weights / scale).astype(np.int8),
         scale=scale.astype(np.float32),

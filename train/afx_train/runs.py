@@ -337,7 +337,8 @@ def learn_intents(recipe_path: Path, out: Path) -> str:
     learned.intents.save(out)
     return (
         f"{out}: {len(learned.intents.labels)} labels from {learned.learned} requests; "
-        f"{learned.right} of {learned.asked} dev requests right"
+        f"{learned.right} of {learned.asked} dev requests right, "
+        f"{learned.right_later} of {learned.asked_later} after a call"
     )
 
 

@@ -1,18 +1,18 @@
-"""A linear intent classifier: which tool a request asks for, by its words alone.
+"""Two linear classifiers of requests: which tool is asked for, and what has to follow a call.
 
-It is trained beside the adapters, on the same requests, in a minute; it knows the tools of the
-training by heart, reads no catalog and writes no arguments. What it is good for is a second opinion
-(`agentflux.orchestration.hints`): it errs on other requests than a small language model does.
+They are trained beside the adapters, on the same requests, in minutes; they know the tools of the
+training by heart, read no catalog and write no arguments. What they are good for is a second
+opinion (`agentflux.orchestration.hints`): they err on other requests than a small language model.
 
 Features are words, pairs of words and letter n-grams, hashed (Weinberger et al. 2009,
-arXiv 0902.2206); the model is a multinomial logistic regression. It is for the first decision about
-a request: what has to follow a call, words alone do not tell.
+arXiv 0902.2206); the model is a multinomial logistic regression. After a call the words are those
+of what is left of the request (`agentflux.contracts.clauses`), the calls made beside them.
 """
 
 import math
 import re
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -20,56 +20,102 @@ import numpy as np
 import numpy.typing as npt
 
 from agentflux.contracts.arrays import Array, ArrayFile
+from agentflux.contracts.clauses import left_over
 
 INTENTS = "intents.npz"
 # Written into the file: weights mean nothing under other features.
-FEATURES = 1
+FEATURES = 2
 BITS = 15
 
 Int8 = npt.NDArray[np.int8]
 Float32 = npt.NDArray[np.float32]
+Features = tuple[list[int], list[float]]
 
 _PIECES = re.compile(r"\w+|[^\w\s]")
 _WORDS = re.compile(r"\w+")
 _DIGITS = re.compile(r"\d")
 _LETTERS = range(2, 6)
+_MOST = 4  # counts above are one
+_ARRAYS = ("labels", "weights", "scale", "bias")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Intents:
-    """Weights [buckets, labels] as int8, their scale a label, a bias a label.
-
-    labels: `tool_set/tool`, or `none`. card: where it comes from, for people to read.
-    """
+class Linear:
+    """Weights [buckets, labels] as int8, their scale a label, a bias a label."""
 
     labels: tuple[str, ...]
     weights: Int8
     scale: Float32
     bias: Float32
-    card: Mapping[str, str] = field(default_factory=dict[str, str])
 
-    def log_probabilities(self, request: str) -> dict[str, float]:
+    def log_probabilities(self, found: Features) -> dict[str, float]:
         """Return the log-probability of each label."""
-        buckets, values = features(request)
+        buckets, values = found
         sums = np.asarray(values, np.float32) @ self.weights[buckets].astype(np.float32)
         logits = sums * self.scale + self.bias
         logits -= logits.max()
         logits -= math.log(float(np.exp(logits).sum()))
         return dict(zip(self.labels, logits.tolist(), strict=True))
 
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Intents:
+    """Both classifiers.
+
+    first: of requests; its labels are `tool_set/tool`, or `none`. later: of what is left of one
+    after calls, with `finish` for nothing; None where training saw no request of several calls.
+    card: where they come from, for people to read.
+    """
+
+    first: Linear
+    later: Linear | None = None
+    card: Mapping[str, str] = field(default_factory=dict[str, str])
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """What a request can ask for."""
+        return self.first.labels
+
+    def log_probabilities(self, request: str) -> dict[str, float]:
+        """Return the log-probability of each label of a request before any call."""
+        return self.first.log_probabilities(features(request))
+
+    def after(self, request: str, calls: Sequence[str]) -> dict[str, float] | None:
+        """Return the log-probability of each label after calls (`tool_set/tool`), and of `finish`.
+
+        None where nothing was learned of it.
+        """
+        if self.later is None:
+            return None
+        return self.later.log_probabilities(self.features_after(request, calls))
+
+    def features_after(self, request: str, calls: Sequence[str]) -> Features:
+        """Return the features of what is left, with the calls and the counts of both beside it."""
+        left, clauses = left_over(request, calls, self.log_probabilities)
+        marks = [
+            *(f"\x00called {call}" for call in dict.fromkeys(calls)),
+            f"\x00calls {min(len(calls), _MOST)}",
+            f"\x00left {min(len(left), _MOST)}",
+            f"\x00clauses {min(clauses, _MOST)}",
+        ]
+        buckets, values = features(" ; ".join(left)) if left else ([], [])
+        found = dict(zip(buckets, values, strict=True))
+        for mark in marks:
+            found[_bucket(mark)] = found.get(_bucket(mark), 0.0) + 1.0
+        return list(found), list(found.values())
+
     def save(self, path: Path) -> None:
         """Write the file, by a temporary name. Equal content gives equal bytes."""
-        _FILE.save(
-            path,
-            self.card,
-            labels=np.array(self.labels),
-            weights=self.weights,
-            scale=self.scale,
-            bias=self.bias,
-        )
+        held = {"": self.first} | ({"later_": self.later} if self.later else {})
+        arrays = {
+            f"{head}{name}": np.array(getattr(linear, name))
+            for head, linear in held.items()
+            for name in _ARRAYS
+        }
+        _FILE.save(path, self.card, **arrays)
 
 
-def features(request: str) -> tuple[list[int], list[float]]:
+def features(request: str) -> Features:
     """Return the buckets of a request's features and their values, the same in training and use.
 
     Digits count as one. Words and letters have the length 1 each, so that long requests weigh no
@@ -86,7 +132,7 @@ def features(request: str) -> tuple[list[int], list[float]]:
     found: dict[int, float] = {}
     for group in (words, letters):
         for feature in sorted(group):
-            bucket = zlib.crc32(feature.encode("utf-8", "replace")) & ((1 << BITS) - 1)
+            bucket = _bucket(feature)
             found[bucket] = found.get(bucket, 0.0) + 1 / math.sqrt(len(group))
     return list(found), list(found.values())
 
@@ -104,12 +150,16 @@ _FILE = ArrayFile(of="features", version=FEATURES, made_by="afx-train intents")
 
 
 def _read(held: Mapping[str, Array], card: dict[str, str]) -> Intents:
-    found = Intents(
-        labels=tuple(str(label) for label in held["labels"].tolist()),
-        weights=held["weights"],
-        scale=held["scale"].astype(np.float32),
-        bias=held["bias"].astype(np.float32),
-        card=card,
+    later = _linear(held, "later_") if "later_labels" in held else None
+    return Intents(first=_linear(held, ""), later=later, card=card)
+
+
+def _linear(held: Mapping[str, Array], head: str) -> Linear:
+    found = Linear(
+        labels=tuple(str(label) for label in held[f"{head}labels"].tolist()),
+        weights=held[f"{head}weights"],
+        scale=held[f"{head}scale"].astype(np.float32),
+        bias=held[f"{head}bias"].astype(np.float32),
     )
     count = len(set(found.labels))
     shapes = (found.weights.shape, found.scale.shape, found.bias.shape)
@@ -117,6 +167,10 @@ def _read(held: Mapping[str, Array], card: dict[str, str]) -> Intents:
         msg = f"it has arrays of the shapes {shapes} for {count} labels"
         raise ValueError(msg)
     return found
+
+
+def _bucket(feature: str) -> int:
+    return zlib.crc32(feature.encode("utf-8", "replace")) & ((1 << BITS) - 1)
 
 
 def _grams(word: str) -> Iterable[str]:

@@ -1,8 +1,8 @@
 """Second opinions: what the request's own words say of a choice, beside the model.
 
-A small model errs, and what knows words alone errs on other requests. So both have a say in the
-first choice about a request, as a product of experts (Hinton 2002,
-doi:10.1162/089976602760128018), s being what the other expert says of a name:
+A small model errs, and what knows words alone errs on other requests. So both have a say, as a
+product of experts (Hinton 2002, doi:10.1162/089976602760128018), s being what the other expert says
+of a name:
 
     P(name) ∝ P_model(name) ^ model · exp(other · s(name))
 
@@ -15,17 +15,18 @@ doi:10.1162/089976602760128018), s being what the other expert says of a name:
   (`agentflux.orchestration.retrieval`). `none` fits by what the bundle's bi-encoder learned, and
   without one, by shared words alone, not at all.
 
-What follows a call is the model's alone: words do not tell when a request is done.
+- After a call, s is the log-probability by the classifier of what is left of the request, where it
+  knows all the tools and the last call did not fail; elsewhere the choice is the model's alone.
 """
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 
 from agentflux.contracts.bundle import Manifest
 from agentflux.contracts.intents import Intents
-from agentflux.contracts.prompts import NONE, Situation
+from agentflux.contracts.prompts import FINISH, NONE, Situation
 from agentflux.contracts.retriever import BiEncoder
 from agentflux.contracts.tools import Catalog, ToolSpec
 from agentflux.orchestration.shown import ShownTools
@@ -39,6 +40,9 @@ MEANT_MODEL, MEANT = 0.5, 1.0
 NONE_LESS = 3.0
 # Found on the sample's dev split, where all of (0.5, 0.5), (0.5, 1) and (1, 1) do as well.
 INTENTS_MODEL, INTENTS = 0.5, 1.0
+# After a call, found there, too. The classifier learned from far more requests of one call than of
+# several; its `finish` counts by so much less (a logarithm).
+LATER_MODEL, LATER, FINISH_LESS = 0.5, 0.5, 3.0
 # The log-odds of a stranger: this much of the fit's, of the model's, and this. Found by logistic
 # regression on requests for such a server beside the sample's five: `tests/bench/strangers.py`.
 STRANGER_FIT, STRANGER_MODEL, STRANGER = 0.5, 0.33, 5.2
@@ -49,7 +53,8 @@ _FLOOR = 1e-9
 class Opinion:
     """What another expert says of each name, and the exponents of both.
 
-    every: whether the model has to tell the probability of every name for it.
+    every: whether the model has to tell the probability of every name for it. doubted: a name whose
+    likeliest rival it has to tell.
     strangers: the names that the other expert does not know, with the log-odds, by how well the
     request fits, that it is about them and not about any of the others.
     """
@@ -58,6 +63,7 @@ class Opinion:
     model: float
     other: float
     every: bool = False
+    doubted: str | None = None
     strangers: Mapping[str, float] = field(default_factory=dict[str, float])
 
 
@@ -73,9 +79,9 @@ class SecondOpinions:
 
     def of_sets(self, sets: Catalog, situation: Situation) -> Opinion | None:
         """Return what is said of the tool sets that the router chooses from."""
-        if situation.steps:
-            return None
         tools = [tool for found in sets.values() for tool in found]
+        if situation.steps:
+            return self._of_later(situation, tools, lambda tool: tool.tool_set)
         if self._intents and (labelled := self._labelled(tools)):
             told = self._intents.log_probabilities(situation.request)
             by_set: dict[str, list[float]] = defaultdict(list)
@@ -96,7 +102,7 @@ class SecondOpinions:
     ) -> Opinion | None:
         """Return what is said of a set's tools. own: the selector is that of this set."""
         if situation.steps:
-            return None
+            return self._of_later(situation, tools, lambda tool: tool.name)
         if self._intents and (labelled := self._labelled(tools)):
             told = self._intents.log_probabilities(situation.request)
             routed = len(self._catalog) > 1  # then the other sets were weighed already
@@ -110,6 +116,24 @@ class SecondOpinions:
         if own or all(map(self._known, tools)):
             return None
         return of_fits(self._shown.tool_matches(tool_set, tools, situation), self._shown.encoder)
+
+    def _of_later(
+        self, situation: Situation, tools: Sequence[ToolSpec], name_of: Callable[[ToolSpec], str]
+    ) -> Opinion | None:
+        """Return what is said of the names after a call, and of `finish`."""
+        known = self._intents is not None and len(self._labelled(tools)) == len(tools)
+        if not known or self._intents is None or situation.steps[-1].is_error:
+            return None
+        calls = [f"{s.call.tool_set}/{s.call.tool}" for s in situation.steps if not s.is_error]
+        told = self._intents.after(situation.request, calls)
+        if told is None:
+            return None
+        logs: dict[str, list[float]] = defaultdict(list)
+        for tool in tools:
+            logs[name_of(tool)].append(told.get(_label(tool), _SELDOM))
+        scores = {name: _total(found) for name, found in logs.items()}
+        scores[FINISH] = told.get(FINISH, _SELDOM) - FINISH_LESS
+        return Opinion(scores=scores, model=LATER_MODEL, other=LATER, doubted=FINISH)
 
     def _labelled(self, tools: Iterable[ToolSpec]) -> list[ToolSpec]:
         """The tools that the classifier knows."""
@@ -187,7 +211,7 @@ def _log(probability: float) -> float:
     return math.log(max(probability, _FLOOR))
 
 
-_NEVER = math.log(_FLOOR)
+_NEVER, _SELDOM = math.log(_FLOOR), math.log(1e-4)
 
 
 def _of_intents(scores: Mapping[str, float]) -> Opinion:

@@ -233,10 +233,11 @@ class Stages:
         name = adapter.name if adapter else None
         emit(StageStarted(stage=stage, adapter=name))
         min_none = adapter.calibration.min_none if adapter else 0.0
+        doubted = opinion.doubted if opinion is not None else None
         request = Choosing(
             segments=segments(prompt, adapter),
             candidates=candidates,
-            doubted=prompts.NONE if min_none else None,
+            doubted=doubted or (prompts.NONE if min_none else None),
             every=opinion is not None and opinion.every,
         )
         scores = self._engine.choose(request, cancel=cancel)

@@ -1,12 +1,13 @@
 """The intent classifier's file and what it says."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from agentflux.contracts.intents import BITS, FEATURES, Intents, features, load_intents
+from agentflux.contracts.intents import BITS, FEATURES, Intents, Linear, features, load_intents
 from agentflux.errors import FileMismatch
 
 
@@ -17,10 +18,12 @@ def classifier(words: dict[str, str], *, weight: int = 100) -> Intents:
         weights[features(word)[0], column] = weight
     count = len(words) + 1
     return Intents(
-        labels=(*words, "none"),
-        weights=weights,
-        scale=np.full(count, 0.1, np.float32),
-        bias=np.zeros(count, np.float32),
+        first=Linear(
+            labels=(*words, "none"),
+            weights=weights,
+            scale=np.full(count, 0.1, np.float32),
+            bias=np.zeros(count, np.float32),
+        )
     )
 
 
@@ -52,13 +55,14 @@ def test_the_file_gives_back_what_was_saved_and_equal_bytes(tmp_path: Path) -> N
     load_intents(first).save(second)
     assert first.read_bytes() == second.read_bytes()
     again = load_intents(second)
+    assert again.later is None
     assert again.log_probabilities("read it") == made.log_probabilities("read it")
 
 
 def test_a_file_of_other_features_or_a_damaged_one_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "intents.npz"
     made = classifier({"files/read": "read"})
-    held = {name: getattr(made, name) for name in ("weights", "scale", "bias")}
+    held = {name: getattr(made.first, name) for name in ("weights", "scale", "bias")}
     held |= {"labels": np.array(made.labels), "card": np.array("{}")}
     np.savez(path, features=np.array(FEATURES + 1), **held)
     with pytest.raises(FileMismatch, match=f"version {FEATURES + 1}.*afx-train intents"):
@@ -77,3 +81,32 @@ def test_a_file_of_other_features_or_a_damaged_one_is_refused(tmp_path: Path) ->
             load_intents(path)
     with pytest.raises(FileMismatch, match="cannot be read"):
         load_intents(tmp_path / "nowhere.npz")
+
+
+def later_classifier() -> Intents:
+    """One that finishes where no clause is left, and else goes by the words of what is left."""
+    made = classifier({"files/read": "read", "clock/now": "hour"})
+    labels = ("files/read", "clock/now", "finish")
+    weights = np.zeros((1 << BITS, 3), np.int8)
+    for column, word in enumerate(("read", "hour")):
+        weights[features(word)[0], column] = 100
+    nothing = classifier({}).features_after("", ["files/read"])  # marks alone
+    weights[[b for b in nothing[0] if b not in features("")[0]], 2] = 20
+    ones = np.ones(3, np.float32) / 10
+    later = Linear(labels=labels, weights=weights, scale=ones, bias=np.zeros(3, np.float32))
+    return replace(made, later=later)
+
+
+def test_what_no_call_explains_says_what_follows(tmp_path: Path) -> None:
+    intents = later_classifier()
+    asked = "read a.txt please, and then tell me the hour"
+    told = intents.after(asked, ["files/read"])
+    assert told is not None
+    assert max(told, key=told.__getitem__) == "clock/now"
+    told = intents.after(asked, ["clock/now"])
+    assert told is not None
+    assert max(told, key=told.__getitem__) == "files/read"
+    intents.save(tmp_path / "intents.npz")
+    again = load_intents(tmp_path / "intents.npz")
+    assert again.after(asked, ["clock/now"]) == told
+    assert classifier({"files/read": "read"}).after(asked, ["files/read"]) is None

@@ -1,6 +1,7 @@
 """Each stage's request to the engine: candidates, adapters, boundary, grammar."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -142,7 +143,11 @@ class Saying(Intents):
 
     def __init__(self, **shares: float) -> None:
         object.__setattr__(self, "shares", {n.replace("__", "/"): p for n, p in shares.items()})
-        object.__setattr__(self, "labels", tuple(self.shares))
+        object.__setattr__(self, "later", None)
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        return tuple(self.shares)
 
     def log_probabilities(self, request: str) -> dict[str, float]:
         return {name: math.log(share) for name, share in self.shares.items()}
@@ -180,11 +185,55 @@ def test_a_classifier_that_knows_all_the_tools_has_a_say_in_the_first_choice() -
     assert decision.stages[0].probability == pytest.approx(shares["list"] / sum(shares.values()))
 
 
-def test_of_later_steps_it_says_nothing() -> None:
+def test_a_classifier_of_first_calls_says_nothing_of_later_steps() -> None:
     script = ["files", UNSURE_OF_READ, '{"path":"a"}']
     decision, _ = decide_with(Saying(**SURE_OF_LIST), script, sets=("files", "clock"), steps=1)
     assert decision.call is not None
     assert decision.call.tool == "read"
+
+
+class SayingLater(Saying):
+    """One that was told what follows a call, too."""
+
+    def after(self, request: str, calls: Sequence[str]) -> dict[str, float] | None:
+        assert list(calls) == ["files/roots"]
+        return self.log_probabilities(request)
+
+
+DONE_OR_CLOCK = Scores(
+    best="finish", probability=0.7, margin=0.4, usage=Usage(), alternatives=(("clock", 0.3),)
+)
+
+
+def test_what_is_left_of_the_request_has_a_say_in_what_follows_a_call() -> None:
+    open_part = {"clock__now": 0.9, "files__read": 0.04, "finish": 0.01}
+    known = {"files__list": 0.02, "files__roots": 0.03}
+    intents = SayingLater(**open_part, **known)
+    decision, (route, *_) = decide_with(
+        intents, [DONE_OR_CLOCK, "now", '{"zone":"UTC"}'], sets=("files", "clock"), steps=1
+    )
+    assert route.doubted == "finish"
+    assert decision.call is not None
+    assert decision.call.tool == "now"
+    done = SayingLater(clock__now=1e-4, files__read=1e-4, finish=0.99, **known)
+    decision, _ = decide_with(done, [DONE_OR_CLOCK], sets=("files", "clock"), steps=1)
+    assert decision.call is None
+
+
+def test_after_a_failed_call_and_beside_unknown_tools_the_model_alone_says_what_follows() -> None:
+    sure = SayingLater(clock__now=0.9, files__read=0.05, files__list=0.02, files__roots=0.02)
+    failed = Step(
+        call=ToolCall(tool_set="files", tool="roots"), observation="denied", is_error=True
+    )
+    stages, engine = scripted_stages([DONE_OR_CLOCK], experts=Experts(intents=sure))
+    decision = stages.decide(
+        Situation(request="x", steps=(failed,)), emit=lambda event: None, cancel=None
+    )
+    assert decision.call is None
+    assert engine.requests[0].doubted is None
+    part = SayingLater(files__read=0.5, files__list=0.3, files__roots=0.2)
+    decision, _ = decide_with(part, [DONE_OR_CLOCK], sets=("files", "clock"), steps=1)
+    assert decision.call is None
 
 
 def test_a_tool_that_a_known_server_got_since_is_weighed_by_fit_and_the_others_by_words() -> None:

@@ -1,0 +1,46 @@
+"""Clauses of a request, and which of them calls explain."""
+
+import pytest
+
+from agentflux.contracts.clauses import clauses, left_over
+
+
+@pytest.mark.parametrize(
+    ("request_", "parts"),
+    [
+        ("stage notes.md and then show the log", ["stage notes.md", "show the log"]),
+        ("Read a.txt. Once done, count the rows", ["Read a.txt", "count the rows"]),
+        ("1. status please 2) last commits", ["status please", "last commits"]),
+        ("what is in docs/plan.md", ["what is in docs/plan.md"]),
+        ("status", ["status"]),
+        ("", [""]),
+        ("...", ["..."]),
+        ("列出文件。然后提交", ["列出文件。然后提交"]),
+    ],
+)
+def test_a_request_is_cut_where_requests_are_joined(request_: str, parts: list[str]) -> None:
+    assert clauses(request_) == parts
+
+
+def _told(text: str) -> dict[str, float]:
+    return {name: float(name in text) for name in ("stage", "log", "count")}
+
+
+def test_each_call_explains_the_clause_that_speaks_most_for_it() -> None:
+    request = "show the log, but first stage a.txt, then count all of it"
+    assert left_over(request, [], _told)[1] == 3
+    assert left_over(request, ["stage"], _told)[0] == ["show the log", "count all of it"]
+    assert left_over(request, ["stage", "log"], _told)[0] == ["count all of it"]
+    assert left_over(request, ["count", "log", "stage"], _told) == ([], 3)
+
+
+def test_more_calls_than_clauses_leave_nothing() -> None:
+    assert left_over("stage it all", ["stage", "stage", "log"], _told) == ([], 1)
+    assert left_over("stage it all", ["unknown"], _told) == ([], 1)
+
+
+def test_a_long_request_is_cut_in_time_that_grows_with_it() -> None:
+    request = "stage a, then log b. " * 400
+    left, count = left_over(request, ["stage"] * 5, _told)
+    assert count == 800
+    assert len(left) == 795
