@@ -67,6 +67,25 @@ class Corpus:
         chosen = tuple(world for world in self.worlds if tool_sets & world.catalog.keys())
         return replace(self, worlds=chosen)
 
+    def whole(self) -> "Corpus":
+        """Return the worlds without those cut from another one, whose requests would count twice.
+
+        Those have no tool that another, with fewer tool sets, does not have (`afx-train data parts`).
+        """
+        held = [
+            {tool.sha256 for tools in world.catalog.values() for tool in tools}
+            for world in self.worlds
+        ]
+        sizes = [len(world.catalog) for world in self.worlds]
+        chosen = tuple(
+            world
+            for world, tools, size in zip(self.worlds, held, sizes, strict=True)
+            if not any(
+                tools <= others and size > fewer for others, fewer in zip(held, sizes, strict=True)
+            )
+        )
+        return replace(self, worlds=chosen)
+
     def tool(self, step: TrajectoryStep) -> KnownTool:
         """Find the tool that a step calls.
 

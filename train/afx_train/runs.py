@@ -347,7 +347,7 @@ def learn_retriever(recipe_path: Path, out: Path) -> str:
     from afx_train.retriever import train_retriever
 
     recipe = read_recipe(recipe_path)
-    corpus = load_corpus(data_folders(recipe, recipe_path))
+    corpus = load_corpus(data_folders(recipe, recipe_path)).whole()
     learned = train_retriever(
         corpus,
         base_folder(recipe, recipe_path),

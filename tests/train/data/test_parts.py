@@ -76,3 +76,11 @@ def test_a_folder_is_not_cut_over_itself(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="folder of their own"):
         cut_folder(source, source, Cut())
     assert (source / "train.jsonl").read_bytes() == before
+
+
+def test_a_folder_cut_from_another_counts_once_where_requests_are_counted(tmp_path: Path) -> None:
+    source = _folder(tmp_path / "data")
+    cut_folder(source, tmp_path / "parts", Cut(most=2))
+    both = load_corpus([source, tmp_path / "parts"])
+    assert both.whole().worlds == both.worlds[:1]
+    assert load_corpus([source]).whole().worlds == both.worlds[:1]
