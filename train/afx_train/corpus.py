@@ -70,7 +70,7 @@ class Corpus:
     def whole(self) -> "Corpus":
         """Return the worlds without those cut from another one, whose requests would count twice.
 
-        Those have no tool that another, with fewer tool sets, does not have (`afx-train data parts`).
+        Those have only tools of another one with fewer tool sets (`afx-train data parts`).
         """
         held = [
             {tool.sha256 for tools in world.catalog.values() for tool in tools}
