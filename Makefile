@@ -99,7 +99,7 @@ bench-strangers: $(READY)  ## A server that nobody trained for beside the known 
 bfcl: $(READY)  ## BFCL: 100 rows of each of three categories, judged by its own checker
 	@$(BIN)/python tests/bench/bfcl.py "$$($(BIN)/python $(DESK)/bundle.py)" --limit 100 --out $(RESULTS)/bfcl.json
 
-evidence: $(READY)  ## Base, joint, matched, decoupled on one tool set, exported and asked (long)
+evidence: $(READY)  ## Base in three ways, joint, matched, decoupled on one tool set, exported and asked (long)
 	@$(BIN)/python tests/bench/evidence.py --save $(RESULTS)/evidence.json
 
 evidence-quick: $(READY)  ## One row of the evidence again: decoupled (15 minutes)

@@ -29,6 +29,7 @@ def main() -> None:
         how = ["--out", str(data), "--seed", str(SEED), "--per-phrasing", "1"]
         run("afx_train.cli", "data", "build", *folders, *how)
     if not (GENERAL / "data" / "report.json").exists():
+        shutil.rmtree(GENERAL / "parts", ignore_errors=True)  # cut from what is made anew
         many = [str(GENERAL / "servers"), "--out", str(GENERAL / "data")]
         run("afx_train.cli", "data", "import", "servers", *many)
     if not (GENERAL / "parts" / "report.json").exists():

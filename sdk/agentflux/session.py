@@ -11,7 +11,7 @@ from agentflux.contracts.bundle import CatalogTool, Manifest, read_manifest
 from agentflux.contracts.experts import NO_EXPERTS, Experts, bundle_experts
 from agentflux.contracts.prompts import Situation, Turn
 from agentflux.contracts.signature import check_signature
-from agentflux.contracts.tools import Catalog, Step, ToolSpec
+from agentflux.contracts.tools import Catalog, Step, ToolSpec, by_set
 from agentflux.errors import JournalError
 from agentflux.hosts.local import LocalTools
 from agentflux.hosts.many import Hosts
@@ -20,7 +20,7 @@ from agentflux.orchestration.chat import TextOptions, chat_request
 from agentflux.orchestration.events import Event
 from agentflux.orchestration.in_thread import in_thread
 from agentflux.orchestration.journal import Journal
-from agentflux.orchestration.live_catalog import LiveCatalog, by_set
+from agentflux.orchestration.live_catalog import LiveCatalog
 from agentflux.orchestration.loop import AgentLoop, Controls
 from agentflux.orchestration.pins import HeldTool, Pins
 from agentflux.orchestration.policy import Policy

@@ -8,9 +8,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from agentflux.contracts.prompts import Situation
-from agentflux.contracts.tools import Catalog
+from agentflux.contracts.tools import Catalog, by_set
 from agentflux.hosts.mcp import McpHost
-from agentflux.orchestration.live_catalog import by_set
 from agentflux.orchestration.stages import Decision, Stages
 from agentflux.ports import CancelToken, Choosing, Completion, Engine, Generation, Scores
 
@@ -105,7 +104,7 @@ class Steered:
         scores = self._engine.choose(request, cancel=cancel)
         name = next(name for name in self._names if name in request.candidates)
         self.served.append(Served(request=request, text=name, result=scores))
-        return replace(scores, best=name)
+        return replace(scores, best=name, alternatives=())  # nobody else is heard
 
     def generate(
         self,

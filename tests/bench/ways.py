@@ -1,14 +1,15 @@
 """Other ways to decide a case than `afx eval`'s, in the same file of predictions.
 
-    python tests/bench/ways.py one-call|free-stages|given-tool BUNDLE --tools TOOLS --cases FILE
-        --out FILE [--limit N] [--threads N]
+    python tests/bench/ways.py one-call|free-stages|model-alone|given-tool BUNDLE --tools TOOLS
+        --cases FILE --out FILE [--limit N] [--threads N]
 
 one-call: all tools of all sets, with their schemas, in one prompt in the layout of Qwen2.5's own
 tool template (ChatML models without one are asked in it, too); the answer is decoded freely, and a
-text without a call is `none`. free-stages: the stages of this package, decoded without any grammar;
-a name that is no candidate and arguments that are not JSON are errors. given-tool: the gold tool is
-taken whatever the model would choose, so that only the arguments are the model's; cases without a
-gold tool are left out of the answers (`none`).
+text that ends without a call is `none`. free-stages: the stages of this package, decoded without
+any grammar; a name that is no candidate and arguments that are not JSON are errors. model-alone:
+as `afx eval`, but nothing beside the model is heard (words, classifier, bi-encoder). given-tool:
+the gold tool is taken whatever the model would choose, so that only the arguments are the model's;
+cases without a gold tool are answered by `none`.
 """
 
 import argparse
@@ -19,6 +20,7 @@ from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
+from unittest.mock import patch
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from bench.desk import Steered
@@ -31,6 +33,7 @@ from agentflux.contracts.tools import Catalog, ToolCall, ToolSpec, load_tool_fol
 from agentflux.errors import EngineError
 from agentflux.evaluation import predict
 from agentflux.orchestration.events import Event
+from agentflux.orchestration.hints import SecondOpinions
 from agentflux.orchestration.stages import MAX_ARGUMENT_TOKENS, Decision, Stages
 from agentflux.ports import (
     CancelToken,
@@ -66,7 +69,7 @@ For each function call, return a json object with function name and arguments wi
 {"name": <function-name>, "arguments": <args-json-object>}
 </tool_call>"""
 
-WAYS = ("one-call", "free-stages", "given-tool")
+WAYS = ("one-call", "free-stages", "model-alone", "given-tool")
 Decide = Callable[[Case], Decision]
 
 
@@ -105,9 +108,18 @@ def _decide(given: argparse.Namespace, engine: Engine, manifest: Manifest) -> De
         prompt = OneCall(manifest.chat, catalog, model=manifest.base_model.id)
         return lambda case: prompt.decide(engine, case.situation())
     experts = bundle_experts(given.bundle, manifest)
-    if given.way == "free-stages":
-        stages = Stages(Unconstrained(engine), manifest, catalog, experts=experts)
-        return lambda case: stages.decide(case.situation(), emit=_quiet, cancel=None)
+    if given.way in ("free-stages", "model-alone"):
+        asked = Unconstrained(engine) if given.way == "free-stages" else engine
+        stages = Stages(asked, manifest, catalog)
+
+        def alone(case: Case) -> Decision:
+            with (
+                patch.object(SecondOpinions, "of_sets", _nothing),
+                patch.object(SecondOpinions, "of_tools", _nothing),
+            ):
+                return stages.decide(case.situation(), emit=_quiet, cancel=None)
+
+        return alone
     lines = given.cases.read_text(encoding="utf-8").splitlines()
     golds = {row["id"]: row["gold"] for row in map(json.loads, lines)}
     steered = Steered(engine)
@@ -117,7 +129,10 @@ def _decide(given: argparse.Namespace, engine: Engine, manifest: Manifest) -> De
         if tool is None:
             return Decision(call=None, confidence=1.0, stages=())
         over = Stages(steered, manifest, {tool_set: catalog[tool_set]}, experts=experts)
-        return steered.take(over, case.situation(), tool_set, tool)
+        decision = steered.take(over, case.situation(), tool_set, tool)
+        if decision.call is None or decision.call.tool != tool:
+            sys.exit(f"{case.id}: {tool} was not taken")
+        return decision
 
     return given_tool
 
@@ -199,6 +214,10 @@ class Unconstrained:
 
 def _quiet(event: Event) -> None:
     pass
+
+
+def _nothing(*_: object, **__: object) -> None:
+    """What nobody says."""
 
 
 def _first_object(text: str) -> dict[str, Any] | None:

@@ -222,7 +222,7 @@ def test_guests_of_many_sets_stand_beside_the_small_world(
 ) -> None:
     many, own = _many(corpus), set(corpus.catalog)
     shares = recipe.examples.model_copy(
-        update={"sets_offered": 4, "catalog_variants": 2, "guests": 2, "gold_removed": 0.0}
+        update={"sets_offered": 4, "catalog_variants": 2, "guests": 2, "gold_removed": 0.3}
     )
     wide = recipe.model_copy(update={"examples": shares})
     task = make_task(
@@ -239,6 +239,11 @@ def test_guests_of_many_sets_stand_beside_the_small_world(
     beside = [v for v in task.variants[away] if own & set(v.names)]
     assert all(own < set(v.names) and len(v.names) <= len(own) + 2 for v in beside)
     assert {n for v in beside for n in v.names} == own | set(many.catalog)
+    assert all(v.unchecked for v in beside)
+    statics = {v.static for v in beside}
+    shown = [(b, t) for b in task.batches(0) for t in _targets(b) if b.static in statics]
+    assert shown
+    assert all(target != codec.label("none") for _, target in shown)
     rows = [row for part in task.evaluation(task.dev) for row in part]
     assert all(task.constraint(row) for row in rows)
 

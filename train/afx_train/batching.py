@@ -157,7 +157,7 @@ def show(
 ) -> Shown:
     """Give an example a variant: the whole catalog, another with its gold name, or one without."""
     variants = [v for v in variants if not v.held_out]
-    without = [v for v in variants if example.label not in v.names]
+    without = [v for v in variants if example.label not in v.names and not v.unchecked]
     if example.may_lose_gold and without and rng.random() < shares.gold_removed:
         lost = replace(example, id=f"{example.id}/lost", label=NONE, target=none_target)
         return Shown(example=lost, variant=rng.choice(without))
@@ -172,9 +172,11 @@ def show(
 
 def _fits(example: Example, variant: Variant) -> bool:
     stops = example.label == example.stop
-    return (example.label in variant.names or stops) and not (
-        variant.masked and example.stop != NONE
-    )
+    if variant.masked and example.stop != NONE:
+        return False
+    if variant.unchecked and example.label == NONE:
+        return False
+    return example.label in variant.names or stops
 
 
 def _bucketed(rows: Sequence[Shown], rng: Random) -> list[Shown]:

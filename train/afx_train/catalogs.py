@@ -25,6 +25,8 @@ class Variant:
     lead: what each row computes under the adapter instead of a shared prefix (whole-prompt LoRA).
     aliases: what a name is called in this rendering, where it is not called by itself.
     masked: names or descriptions are missing, so that only requests without history fit.
+    unchecked: sets of another data folder stand in it, too, which might serve what no set of its
+    own folder does; so nothing is `none` here.
     """
 
     static: Tokens
@@ -34,6 +36,7 @@ class Variant:
     lead: Tokens = ()
     aliases: Mapping[str, Tokens] = field(default_factory=dict[str, Tokens])
     masked: bool = False
+    unchecked: bool = False
 
     def under_adapter(self) -> "Variant":
         """The same rendering for an adapter that acts on the whole prompt."""
@@ -81,9 +84,11 @@ def route_variants(  # noqa: PLR0913 - what is rendered, with what, how often
         shown = {name: _shuffled(everything[name], rng) for name in names}
         return route_prompt(chat, shown, Situation(request="")).static
 
-    def rendered(names: Sequence[str], rng: Random, *, held_out: bool = False) -> Variant:
+    def rendered(
+        names: Sequence[str], rng: Random, *, held_out: bool = False, unchecked: bool = False
+    ) -> Variant:
         static = codec.encode([render(names, rng)])
-        return Variant(static=static, names=tuple(names), held_out=held_out)
+        return Variant(static=static, names=tuple(names), held_out=held_out, unchecked=unchecked)
 
     if len(catalog) <= most:
         made = list(_variants(tuple(catalog), render, codec, count=count, seed=seed))
@@ -105,7 +110,7 @@ def route_variants(  # noqa: PLR0913 - what is rendered, with what, how often
                 part, left = left[:size], left[size:]
                 if mixed:
                     part = _shuffled([*part, *rng.choice(beside.known)], rng)
-                made.append(rendered(part, rng, held_out=held_out))
+                made.append(rendered(part, rng, held_out=held_out, unchecked=mixed))
     return tuple(made)
 
 

@@ -379,13 +379,13 @@ def intents(
         Path, typer.Option(help="File to write; `afx-export` looks for this name.")
     ] = Path("adapters/intents.npz"),
 ) -> None:
-    """Train a linear classifier of requests; a minute for 20,000 of them.
+    """Train linear classifiers of requests and of what is left after a call; minutes for 30,000.
 
     They are those of the recipe's data folders; where its adapters are named for tool sets, of the
     folders that offer these.
 
     `afx-export build --adapters FOLDER` takes FOLDER/intents.npz along. On a device it has a say
-    beside the router and the selectors, where it knows all the tools that are connected.
+    beside the router and the selectors, where it knows tools that are connected.
     """
     from afx_train.runs import learn_intents
 

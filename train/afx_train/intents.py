@@ -13,7 +13,7 @@ import numpy as np
 from afx_train.corpus import Corpus, KnownTool
 from afx_train.errors import DataError
 from afx_train.trajectory import Trajectory
-from agentflux.contracts.intents import BITS, Features, Intents, Linear, features
+from agentflux.contracts.intents import BITS, Features, Intents, Linear, request_features
 from agentflux.contracts.prompts import FINISH, NONE
 
 # Weak, because the rows have length 1 or so; found on the sample's dev split.
@@ -53,7 +53,7 @@ def train_intents(corpus: Corpus) -> Learned:
     if len({label(item) for item in train}) < _FEWEST_LABELS:
         msg = "the train split needs requests for two tools at least, or for one and for none"
         raise DataError(msg)
-    first = _fit([(features(item.request), label(item)) for item in train])
+    first = _fit([(request_features(item.request), label(item)) for item in train])
     made = Intents(first=_with_deprecated(first, corpus))
     later = [(made.features_after(i.request, done), right) for i, done, right in _later(train)]
     if len({right for _, right in later}) >= _FEWEST_LABELS:

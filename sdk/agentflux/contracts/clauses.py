@@ -5,12 +5,16 @@ that join requests, and with the clause taken away that speaks most for the call
 is left says whether there is more to do, and what.
 """
 
+import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 
-_FEWEST_WORDS = 2
+from agentflux.contracts.prompts import NONE
+
+# Nothing before a run of marks or digits repeats, so that cutting takes time that grows with the
+# text, whatever stands in it.
 _JOINTS = re.compile(
-    r"[.;!?:\n]+\s+|\s+/\s+|,\s+|\d[.)]\s|"
+    r"(?<![.;!?:])[.;!?:]+\s|\n|\s/\s|,\s|(?<!\S)\d+\)\s|"
     r"\b(?:and then|then|and|after that|afterwards|after|before that|before|once|followed by|next|"
     r"also|plus|but first|first|finally|when that's done|as well as)\b",
     re.IGNORECASE,
@@ -18,12 +22,13 @@ _JOINTS = re.compile(
 _WORD = re.compile(r"\w+")
 
 Shares = Mapping[str, float]
+_LIKELY = math.log(0.5)
 
 
 def clauses(request: str) -> list[str]:
-    """Return the parts of a request that have two words or more; the whole where none has."""
+    """Return the parts of a request that hold a word; the whole where none does."""
     parts = [part.strip() for part in _JOINTS.split(request)]
-    return [part for part in parts if len(_WORD.findall(part)) >= _FEWEST_WORDS] or [request]
+    return [part for part in parts if _WORD.search(part)] or [request]
 
 
 def left_over(
@@ -31,11 +36,13 @@ def left_over(
 ) -> tuple[list[str], int]:
     """Return the clauses that no call explains, in their order, and how many clauses there are.
 
-    told: says what a text speaks for, by the calls' names. Each call explains one clause, the pairs
-    that go together best first.
+    told: the log-probability of each call that a text asks for. Each call explains one clause, the
+    pairs that go together best first. A single word ("please") is a clause where it most likely
+    asks for something.
     """
-    parts = clauses(request)
-    shares = [told(part) for part in parts]
+    known = [(part, told(part)) for part in clauses(request)]
+    known = [pair for pair in known if _asks(*pair)] or known
+    parts, shares = [part for part, _ in known], [found for _, found in known]
     pairs = sorted(
         (-shares[part].get(call, float("-inf")), number, part)
         for number, call in enumerate(calls)
@@ -47,3 +54,10 @@ def left_over(
             served.add(number)
             explained.add(part)
     return [part for at, part in enumerate(parts) if at not in explained], len(parts)
+
+
+def _asks(part: str, shares: Shares) -> bool:
+    if len(_WORD.findall(part)) > 1:
+        return True
+    best = max(shares, key=shares.__getitem__, default=NONE)
+    return best != NONE and shares[best] > _LIKELY

@@ -21,7 +21,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from agentflux.contracts.tools import Arguments, Catalog, JsonSchema, Step, ToolSpec
+from agentflux.contracts.tools import Arguments, Catalog, JsonSchema, Step, ToolCall, ToolSpec
 
 PROMPT_CONTRACT = "afx-prompts/1"
 NONE = "none"
@@ -84,11 +84,16 @@ class StagePrompt:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Situation:
-    """What the agent knows when a stage starts."""
+    """What the agent knows when a stage starts.
+
+    forgotten: calls made before these steps, for which the context had no room; no prompt shows
+    them.
+    """
 
     request: str
     context: str = ""
     steps: Sequence[Step] = field(default_factory=tuple[Step, ...])
+    forgotten: Sequence[ToolCall] = field(default_factory=tuple[ToolCall, ...])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -97,6 +97,14 @@ class Step:
 
 
 Catalog = Mapping[str, Sequence[ToolSpec]]
+
+
+def by_set(tools: Iterable[ToolSpec]) -> dict[str, tuple[ToolSpec, ...]]:
+    """Group tools by their set, in order."""
+    sets: dict[str, list[ToolSpec]] = {}
+    for tool in tools:
+        sets.setdefault(tool.tool_set, []).append(tool)
+    return {name: tuple(found) for name, found in sets.items()}
 
 
 def load_tool_folder(folder: Path) -> dict[str, tuple[ToolSpec, ...]]:

@@ -39,7 +39,9 @@ def shortened(situation: Situation) -> Situation | None:
         if len(step.observation) > len(LEFT_OUT):
             return _with(situation, (*steps[:index], _told(step, LEFT_OUT), *steps[index + 1 :]))
     if len(steps) > 1:
-        return _with(situation, steps[1:])
+        gone = () if steps[0].is_error else (steps[0].call,)
+        shorter = replace(situation, forgotten=(*situation.forgotten, *gone))
+        return _with(shorter, steps[1:])
     brief = cut(steps[0].observation, _LAST_CHARS)
     if len(brief) >= len(steps[0].observation):
         return None

@@ -6,7 +6,7 @@ of a name:
 
     P(name) ∝ P_model(name) ^ model · exp(other · s(name))
 
-- Where the bundle has an intent classifier that knows all the tools, s is its log-probability.
+- Where the bundle has an intent classifier that knows some of the tools, s is its log-probability.
   Names that it does not know, a server beside those that were trained for or a tool that a known
   server got since, are weighed against all the others together, by how well the request fits them
   and what the model gives them; to a model that learned the others by heart a stranger is hardly
@@ -124,7 +124,8 @@ class SecondOpinions:
         known = self._intents is not None and len(self._labelled(tools)) == len(tools)
         if not known or self._intents is None or situation.steps[-1].is_error:
             return None
-        calls = [f"{s.call.tool_set}/{s.call.tool}" for s in situation.steps if not s.is_error]
+        made = [s.call for s in situation.steps if not s.is_error]
+        calls = [f"{call.tool_set}/{call.tool}" for call in (*situation.forgotten, *made)]
         told = self._intents.after(situation.request, calls)
         if told is None:
             return None

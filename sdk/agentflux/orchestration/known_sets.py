@@ -1,19 +1,23 @@
 """Which connected server is which trained tool set, whatever its user calls it.
 
 Adapters, classifier and prompts know a tool set by its name, and the name of a server is its
-user's choice (`fs`, `my-notes`). A server is the one whose tools it has.
+user's choice (`fs`, `my-notes`). A server is the one whose tools it has: half of all tool names of
+both, or only tools that are exactly those of the training (a part of them, as where a caller offers
+one). One that has a trained set's name and other tools is a stranger under another name.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from agentflux.contracts.bundle import CatalogTool
 from agentflux.contracts.prompts import Situation
-from agentflux.contracts.tools import Catalog
+from agentflux.contracts.tools import Catalog, ToolCall, ToolSpec
 
-# Share of all tool names of both that both have; a newer server may have a few more or less.
+# Share of all tool names of both that both have; a newer server may have a few more or less. Where
+# it has the trained name, of those of the smaller.
 ALIKE = 0.5
+_STRANGER = "other_"
 
 
 class KnownSets:
@@ -39,11 +43,12 @@ class KnownSets:
         """Return the situation with past calls under the names that training knows."""
         if not self._trained or not situation.steps:
             return situation
-        steps = tuple(
-            replace(step, call=replace(step.call, tool_set=self.trained(step.call.tool_set)))
-            for step in situation.steps
-        )
-        return replace(situation, steps=steps)
+        steps = tuple(replace(step, call=self._call(step.call)) for step in situation.steps)
+        forgotten = tuple(map(self._call, situation.forgotten))
+        return replace(situation, steps=steps, forgotten=forgotten)
+
+    def _call(self, call: ToolCall) -> ToolCall:
+        return replace(call, tool_set=self.trained(call.tool_set))
 
     def trained(self, name: str) -> str:
         """Return the name that training knows a connected set by."""
@@ -56,23 +61,32 @@ class KnownSets:
 
 def _matched(catalog: Catalog, trained: Iterable[CatalogTool]) -> dict[str, str]:
     """Map connected names to trained ones, the closest pairs first, each name once."""
-    known: dict[str, set[str]] = defaultdict(set)
+    known: dict[str, list[CatalogTool]] = defaultdict(list)
     for tool in trained:
-        known[tool.tool_set].add(tool.name)
-    free = {name: names for name, names in known.items() if name not in catalog}
+        known[tool.tool_set].append(tool)
     pairs = sorted(
-        (-alike, name, other)
+        (name != other, -alike, name, other)
         for name, tools in catalog.items()
-        if name not in known
-        for other, names in free.items()
-        if (alike := _jaccard({tool.name for tool in tools}, names)) >= ALIKE
+        for other, trained_tools in known.items()
+        if (alike := _alike(tools, trained_tools, same_name=name == other)) >= ALIKE
     )
     found: dict[str, str] = {}
-    for _, name, other in pairs:
+    for _, _, name, other in pairs:
         if name not in found and other not in found.values():
             found[name] = other
-    return found
+    taken = {name: _free(name, catalog) for name in catalog.keys() & known.keys() - found.keys()}
+    return {name: other for name, other in (found | taken).items() if name != other}
 
 
-def _jaccard(left: set[str], right: set[str]) -> float:
-    return len(left & right) / max(1, len(left | right))
+def _alike(tools: Sequence[ToolSpec], trained: Sequence[CatalogTool], *, same_name: bool) -> float:
+    own, known = {tool.name for tool in tools}, {tool.name for tool in trained}
+    if own and {tool.sha256 for tool in tools} <= {tool.sha256 for tool in trained}:
+        return 1.0
+    all_of = min(len(own), len(known)) if same_name else len(own | known)
+    return len(own & known) / max(1, all_of)
+
+
+def _free(name: str, catalog: Catalog) -> str:
+    while (name := f"{_STRANGER}{name}") in catalog:
+        pass
+    return name

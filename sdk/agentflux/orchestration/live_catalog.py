@@ -1,9 +1,8 @@
 """The tools that may be used now: what the host lists, less what is held back."""
 
 import threading
-from collections.abc import Iterable
 
-from agentflux.contracts.tools import Catalog, ToolSpec
+from agentflux.contracts.tools import Catalog, ToolSpec, by_set
 from agentflux.errors import ConfigError, ToolHostError
 from agentflux.orchestration.pins import HeldTool, Pins
 from agentflux.ports import ChangingHost, ToolHost
@@ -71,14 +70,6 @@ class LiveCatalog:
         _, self._held = self._pins.sift(foreign)
         held = [one.tool for one in self._held]
         self._catalog: Catalog = by_set(tool for tool in self._listed if tool not in held)
-
-
-def by_set(tools: Iterable[ToolSpec]) -> dict[str, tuple[ToolSpec, ...]]:
-    """Group tools by their set, in order."""
-    sets: dict[str, list[ToolSpec]] = {}
-    for tool in tools:
-        sets.setdefault(tool.tool_set, []).append(tool)
-    return {name: tuple(found) for name, found in sets.items()}
 
 
 def _revision(host: ToolHost) -> int:

@@ -16,8 +16,9 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from agentflux.contracts.bundle import CatalogTool
-from agentflux.contracts.tools import ToolSpec
+from agentflux.contracts.tools import ToolSpec, by_set
 from agentflux.errors import ConfigError
+from agentflux.orchestration.known_sets import KnownSets
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,19 +45,24 @@ class Pins:
     """
 
     def __init__(self, exported: Iterable[CatalogTool] = (), *, path: Path | None = None) -> None:
+        self._known = tuple(exported)
         self._exported: dict[tuple[str, str], set[str]] = {}
-        for tool in exported:
+        for tool in self._known:
             self._exported.setdefault((tool.tool_set, tool.name), set()).add(tool.sha256)
         self._path = path
         self._accepted = dict(_read(path).tools) if path is not None else {}
 
     def sift(self, tools: Sequence[ToolSpec]) -> tuple[tuple[ToolSpec, ...], tuple[HeldTool, ...]]:
-        """Part the tools into those that may be used and those held; pin what is seen first."""
+        """Part all listed tools into those that may be used and those held; pin what is new.
+
+        A tool set is looked up under the name that the export knows it by.
+        """
+        sets = KnownSets(by_set(tools), self._known)
         usable: list[ToolSpec] = []
         held: list[HeldTool] = []
         before = dict(self._accepted)
         for tool in tools:
-            since = self._changed(tool)
+            since = self._changed(tool, sets.trained(tool.tool_set))
             if since is None:
                 self._accepted[_key(tool)] = fingerprint(tool)
                 usable.append(tool)
@@ -71,11 +77,11 @@ class Pins:
         self._accepted[_key(tool)] = fingerprint(tool)
         self._save()
 
-    def _changed(self, tool: ToolSpec) -> Literal["export", "acceptance"] | None:
+    def _changed(self, tool: ToolSpec, exported_set: str) -> Literal["export", "acceptance"] | None:
         accepted = self._accepted.get(_key(tool))
         if accepted is not None:
             return None if accepted == fingerprint(tool) else "acceptance"
-        exported = self._exported.get((tool.tool_set, tool.name))
+        exported = self._exported.get((exported_set, tool.name))
         return None if exported is None or tool.sha256 in exported else "export"
 
     def _save(self) -> None:

@@ -47,6 +47,16 @@ def test_a_tool_that_changed_since_export_is_held_until_accepted() -> None:
     assert (names(agent), agent.held) == (["read", "list"], ())
 
 
+def test_a_known_server_under_another_name_is_held_to_its_export_as_well() -> None:
+    seen = [CatalogTool(tool_set="files", name=t.name, sha256=t.sha256) for t in FILES]
+    exported = manifest([adapter("select.files", "select", "files")]).model_copy(
+        update={"catalog": tuple(seen)}
+    )
+    listed = [replace(tool, tool_set="my-disk") for tool in (PULLED, LIST, ROOTS)]
+    agent = Agent(ScriptedEngine([]), exported, ScriptedHost({}, tools=listed))
+    assert [(h.tool.tool_set, h.tool.name) for h in agent.held] == [("my-disk", "read")]
+
+
 def test_a_general_adapter_pins_no_tool_of_the_user() -> None:
     exported = manifest([adapter("select", "select")]).model_copy(update=CATALOG)
     agent = Agent(ScriptedEngine([]), exported, ScriptedHost({}, tools=[PULLED, LIST]))

@@ -26,6 +26,7 @@ from agentflux.contracts.prompts import Situation
 from agentflux.contracts.retriever import BiEncoder
 from agentflux.engines.scripted import Entry
 from agentflux.orchestration.events import Event, StageFinished
+from agentflux.orchestration.fitting import shortened
 from agentflux.orchestration.known_sets import KnownSets
 from agentflux.ports import Choosing, Generation, Scores, Usage
 
@@ -220,6 +221,24 @@ def test_what_is_left_of_the_request_has_a_say_in_what_follows_a_call() -> None:
     assert decision.call is None
 
 
+def test_a_call_for_which_the_context_had_no_room_counts_as_made() -> None:
+    calls = [ToolCall(tool_set="files", tool=tool) for tool in ("roots", "read")]
+    steps = tuple(Step(call=call, observation="x") for call in calls)
+    long = Situation(request="x", steps=steps)
+    shorter = shortened(long)
+    assert shorter is not None
+    assert (list(shorter.forgotten), list(shorter.steps)) == ([calls[0]], [steps[1]])
+
+    class Hearing(Saying):
+        def after(self, request: str, calls: Sequence[str]) -> dict[str, float] | None:
+            assert list(calls) == ["files/roots", "files/read"]
+            return {"finish": 0.0}
+
+    told = Hearing(clock__now=0.9, files__read=0.05, files__list=0.02, files__roots=0.02)
+    stages, _ = scripted_stages([DONE_OR_CLOCK], experts=Experts(intents=told))
+    assert stages.decide(shorter, emit=lambda event: None, cancel=None).call is None
+
+
 def test_after_a_failed_call_and_beside_unknown_tools_the_model_alone_says_what_follows() -> None:
     sure = SayingLater(clock__now=0.9, files__read=0.05, files__list=0.02, files__roots=0.02)
     failed = Step(
@@ -317,19 +336,31 @@ def test_a_known_server_is_known_under_any_name() -> None:
 
 
 STRANGERS = tuple(spec("other", name) for name in "abcd")
+OTHERWISE = tuple(replace(tool, description="another tool of that name") for tool in FILES)
+SEEN = [CatalogTool(tool_set=t.tool_set, name=t.name, sha256=t.sha256) for t in FILES]
 
 
-@pytest.mark.parametrize("tools", [FILES[:1], (*FILES, *STRANGERS)])
-def test_a_server_that_has_few_of_its_tools_is_another_one(tools: tuple[ToolSpec, ...]) -> None:
-    seen = [CatalogTool(tool_set=t.tool_set, name=t.name, sha256=t.sha256) for t in FILES]
-    assert KnownSets({"other": tools}, seen).trained("other") == "other"
+@pytest.mark.parametrize(
+    ("tools", "trained"),
+    [
+        (FILES, "files"),
+        (OTHERWISE, "files"),  # a newer server
+        (FILES[:1], "files"),  # what a caller offers of it
+        (OTHERWISE[:1], "mine"),  # one name in common says nothing
+        ((*FILES, *STRANGERS), "mine"),
+    ],
+)
+def test_a_server_is_the_one_whose_tools_it_has(tools: tuple[ToolSpec, ...], trained: str) -> None:
+    assert KnownSets({"mine": tools}, SEEN).trained("mine") == trained
 
 
-def test_a_name_that_is_taken_stays_with_who_has_it() -> None:
-    seen = [CatalogTool(tool_set=t.tool_set, name=t.name, sha256=t.sha256) for t in FILES]
-    known = KnownSets({"files": CATALOG["clock"], "mine": FILES}, seen)
-    assert (known.trained("mine"), known.trained("files")) == ("mine", "files")
-    known = KnownSets({"one": FILES, "two": FILES}, seen)
+def test_a_set_of_a_trained_name_with_other_tools_is_a_stranger() -> None:
+    known = KnownSets({"files": CATALOG["clock"], "mine": FILES}, SEEN)
+    assert (known.trained("mine"), known.trained("files")) == ("files", "other_files")
+    assert (known.connected("files"), known.connected("other_files")) == ("mine", "files")
+    known = KnownSets({"files": (*FILES[:2], *STRANGERS[:1])}, SEEN)  # it got one and lost one
+    assert known.trained("files") == "files"
+    known = KnownSets({"one": FILES, "two": FILES}, SEEN)
     assert (known.trained("one"), known.trained("two")) == ("files", "two")
 
 

@@ -61,6 +61,14 @@ def test_what_a_sister_serves_is_refused_here(tmp_path: Path) -> None:
     assert not served & {(item.request, item.kind.removeprefix("none/")) for item in refused}
 
 
+def test_parts_are_sound_data_and_a_second_cut_leaves_nothing_of_the_first(tmp_path: Path) -> None:
+    source, out = _folder(tmp_path / "data"), tmp_path / "parts"
+    assert cut_folder(source, out, Cut(most=1, beside=1.0)).problems == ()
+    first = set(load_corpus([out]).catalog)
+    assert cut_folder(source, out, Cut(most=4, seed=1)).problems == ()
+    assert len(set(load_corpus([out]).catalog)) < len(first)
+
+
 def test_the_same_seed_cuts_the_same(tmp_path: Path) -> None:
     source = _folder(tmp_path / "data")
     texts = []

@@ -85,7 +85,7 @@ def check(
         kinds=dict(Counter(item.kind for item in items)),
         per_tool=_by_split((_first(item), item.split) for item in items),
         steps=_by_split((_name(s), item.split) for item in items for s in item.steps),
-        duplicates=len(items) - len({(item.request, item.context) for item in items}),
+        duplicates=len(items) - len({_asked(item, tools) for item in items}),
         leaks=_leaks(items),
         schema_errors=_schema_errors(items, tools),
         unfounded=unfounded,
@@ -98,6 +98,12 @@ def check(
         balance=_balance(items),
         unverified=sum(not item.verified for item in items),
     )
+
+
+def _asked(item: Trajectory, tools: Mapping[str, object]) -> tuple[str, str, str]:
+    """What may stand once: a request, and once more for each tool set that does not serve it."""
+    refused_by = item.kind.removeprefix("none/") if not item.steps else ""
+    return item.request, item.context, refused_by if refused_by in tools else ""
 
 
 def _balance(items: Sequence[Trajectory]) -> dict[str, float]:

@@ -16,8 +16,14 @@ def write_folder(
     *,
     dropped: Mapping[str, int],
 ) -> DataReport:
-    """Write what was not executed. tools: of each set, as MCP lists them. dropped: by reason."""
+    """Write what was not executed. tools: of each set, as MCP lists them. dropped: by reason.
+
+    Tool sets of an earlier writing that are no more go.
+    """
     (out / "tools").mkdir(parents=True, exist_ok=True)
+    for path in (out / "tools").glob("*.json"):
+        if path.stem not in tools:
+            path.unlink()
     for name, listed in tools.items():
         _write_json(out / "tools" / f"{name}.json", listed, indent=1)
     for split in ("train", "dev", "test"):
