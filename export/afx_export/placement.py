@@ -47,6 +47,7 @@ class Placed:
             tool_set=self.place.tool_set,
             tool=self.place.tool,
             boundary=boundary,
+            described=bool(card and card.described),
             rank=adapter.rank,
             target_modules=adapter.target_modules,
             weights_sha256=adapter.weights_sha256,

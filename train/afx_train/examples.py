@@ -237,7 +237,13 @@ class ExampleMaker:
     ) -> Example:
         """Derive the example of one step's arguments."""
         tools = self._corpus.catalog[step.tool_set]
-        prompt = arguments_prompt(self._recipe.chat, spec, tools, situation(trajectory, number))
+        prompt = arguments_prompt(
+            self._recipe.chat,
+            spec,
+            tools,
+            situation(trajectory, number),
+            described=self._shares.described,
+        )
         before, adapted = self._pieces(prompt)
         return Example(
             id=f"{trajectory.id}/{number}",

@@ -103,6 +103,7 @@ def _card(task: Task, history: History, base: Base) -> AdapterCard:
         tool_set=task.plan.tool_set,
         tool=task.plan.tool,
         boundary=task.recipe.boundary_of(task.plan),
+        described=task.plan.subtask == "arguments" and task.settings.examples.described,
         base_model=task.recipe.base_model,
         base_weights_sha256=base.sha256,
         catalog=task.catalog(),

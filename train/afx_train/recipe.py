@@ -110,6 +110,9 @@ class ExampleShares(_Section):
     (arXiv:2410.04587); worth it for tools that training does not see."""
     plain_share: float = Field(default=0.4, ge=0, le=1)
     """Share of the examples that see the plain catalog."""
+    described: bool = False
+    """An argument writer reads the types and descriptions of the tool's parameters: for one that
+    serves tools which training does not see."""
     context_dropped: float = Field(default=0.0, ge=0, le=1)
     """Share of the router's and selectors' training examples that are shown without the context,
     which seldom decides there: they cost less, and a host may give none."""

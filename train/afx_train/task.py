@@ -34,6 +34,7 @@ _LATER = frozenset(
         "context_dropped",
         "sets_offered",
         "guests",
+        "described",
         "start_share",
     }
 )

@@ -105,6 +105,8 @@ class AdapterEntry(_Model):
 
     A `joint` adapter serves every subtask that has none of its own.
 
+    `described`: it reads the parameters' descriptions (`agentflux.contracts.prompts`).
+
     `file` is its matrices in runtime mode and its graph in merged mode; `index` is its row in a
     stacked graph, from 1.
     """
@@ -114,6 +116,7 @@ class AdapterEntry(_Model):
     tool_set: str | None = None
     tool: str | None = None
     boundary: Boundary = "request"
+    described: bool = False
     rank: int = Field(ge=0)
     target_modules: tuple[str, ...] = ()
     file: str | None = None

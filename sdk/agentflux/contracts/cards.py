@@ -28,6 +28,7 @@ class AdapterCard(BaseModel):
     tool_set: str | None = None
     tool: str | None = None
     boundary: Boundary
+    described: bool = False
     prompt_contract: str = PROMPT_CONTRACT
     base_model: str
     base_weights_sha256: Sha256

@@ -34,6 +34,9 @@ Role = Literal["route", "select", "arguments", "joint"]
 
 MAX_NAMES_PER_SET = 24
 MAX_DESCRIPTION_CHARS = 100
+MAX_PARAMETERS = 16
+MAX_PARAMETER_CHARS = 90
+MAX_CHOICES = 8
 MAX_OBSERVATION_CHARS = 600
 MAX_PAST_ARGUMENT_CHARS = 200
 
@@ -124,10 +127,22 @@ def select_prompt(
 
 
 def arguments_prompt(
-    chat: ChatFormat, tool: ToolSpec, tools: Sequence[ToolSpec], situation: Situation
+    chat: ChatFormat,
+    tool: ToolSpec,
+    tools: Sequence[ToolSpec],
+    situation: Situation,
+    *,
+    described: bool = False,
 ) -> StagePrompt:
-    """Ask for the arguments of the chosen tool, as compact JSON in the schema's order."""
+    """Ask for the arguments of the chosen tool, as compact JSON in the schema's order.
+
+    described: tell the types and descriptions of its parameters first. An adapter that was trained
+    for the tool knows them by heart; one for any tool has nowhere else to read them.
+    """
     instruction = f"Arguments of {tool.name}:\n"
+    if described:
+        told = parameter_lines(tool.input_schema)
+        instruction = "\n".join([f"Parameters of {tool.name}:", *told, instruction])
     return _stage(chat, _tool_list(tool.tool_set, tools), situation, instruction)
 
 
@@ -179,6 +194,17 @@ def target_text(arguments: Arguments, schema: JsonSchema) -> str:
 def signature(tool: ToolSpec) -> str:
     """Render a tool as `name(path, head?, edits[oldText, newText])`."""
     return tool.name + _parameters(tool.input_schema)
+
+
+def parameter_lines(schema: JsonSchema) -> list[str]:
+    """Render each parameter as `- unit?: cm|inch; of the result`, at most 16 of them."""
+    properties, required = schema.get("properties") or {}, set(schema.get("required") or ())
+    lines: list[str] = []
+    for name, found in list(properties.items())[:MAX_PARAMETERS]:
+        about = found.get("description") if isinstance(found, Mapping) else None
+        told = [_kind(found), *([_shortened(about)] if isinstance(about, str) and about else [])]
+        lines.append(f"- {name}{'' if name in required else '?'}: {'; '.join(told)}")
+    return lines
 
 
 def cut(text: str, limit: int) -> str:
@@ -252,6 +278,27 @@ def _parameters(schema: JsonSchema) -> str:
         name + ("" if name in required else "?") + _nested(p) for name, p in properties.items()
     ]
     return f"({', '.join(parts)})"
+
+
+def _kind(schema: object) -> str:
+    """Name a parameter's type, or the values that it may have."""
+    if not isinstance(schema, Mapping):
+        return "any"
+    if isinstance(choices := schema.get("enum"), list):
+        return "|".join(str(choice) for choice in choices[:MAX_CHOICES])
+    kind = schema.get("type")
+    if kind == "array":
+        return f"list of {_kind(schema.get('items'))}"
+    if kind == "object" and isinstance(inner := schema.get("properties"), Mapping):
+        return f"object[{', '.join(inner)}]"
+    return kind if isinstance(kind, str) else "any"
+
+
+def _shortened(text: str) -> str:
+    line = " ".join(text.split())
+    return (
+        line if len(line) <= MAX_PARAMETER_CHARS else line[:MAX_PARAMETER_CHARS].rsplit(" ", 1)[0]
+    )
 
 
 def _nested(schema: object) -> str:

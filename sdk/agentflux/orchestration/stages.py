@@ -279,7 +279,10 @@ class Stages:
         name = adapter.name if adapter else None
         emit(StageStarted(stage="arguments", adapter=name))
         tools = self._shown.tools(tool.tool_set, situation)
-        prompt = prompts.arguments_prompt(self._manifest.chat, tool, tools, situation)
+        described = adapter is not None and adapter.described
+        prompt = prompts.arguments_prompt(
+            self._manifest.chat, tool, tools, situation, described=described
+        )
         request = Generation(
             segments=segments(prompt, adapter),
             max_tokens=MAX_ARGUMENT_TOKENS,
