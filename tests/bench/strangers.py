@@ -159,7 +159,8 @@ def _fitted(routed: list[Routed]) -> dict[str, float]:
 
     optimizer.step(loss)
     names = ("STRANGER_FIT", "STRANGER_MODEL", "STRANGER")
-    return {name: round(float(value), 3) for name, value in zip(names, weights, strict=True)}
+    found = weights.detach().tolist()
+    return {name: round(value, 3) for name, value in zip(names, found, strict=True)}
 
 
 if __name__ == "__main__":

@@ -257,14 +257,15 @@ def test_after_a_failed_call_and_beside_unknown_tools_the_model_alone_says_what_
 
 def test_a_tool_that_a_known_server_got_since_is_weighed_by_fit_and_the_others_by_words() -> None:
     knows_two = {name: share for name, share in SURE_OF_LIST.items() if name != "files__roots"}
-    doubt = Scores(
-        best="read",
-        probability=0.6,
-        margin=0.2,
-        usage=Usage(),
-        alternatives=(("list", 0.399999), ("roots", 1e-7)),
-    )
-    for request, tool in (("hello", "list"), ("list allowed roots, the roots", "roots")):
+    asked = (("hello", 1e-7, "list"), ("which allowed roots, the roots", 1e-4, "roots"))
+    for request, given, tool in asked:
+        doubt = Scores(
+            best="read",
+            probability=0.6,
+            margin=0.2,
+            usage=Usage(),
+            alternatives=(("list", 0.3999), ("roots", given)),
+        )
         decision, (select, *_) = decide_with(
             Saying(**knows_two), [doubt, '{"path":"a"}'], sets=("files",), request=request
         )
