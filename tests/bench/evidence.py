@@ -6,9 +6,9 @@ A joint adapter, one with as many parameters as the decoupled set, and the decou
 the same examples of the sample's `git` tools (recipes/evidence.toml), are exported as cpu-int4 and
 asked on held-out phrasings and on requests that no tool serves, nothing beside the model being
 heard (`ways.py`). Beside them the base model: all tools in one prompt (one-call), in the stages
-without a grammar (free-stages), and with one (base). Once more with the right tool given, so that
-only the arguments are the model's (given_tool), and for two tools that no training saw, in the
-list of all (unseen_tool, unseen_call). Goes on where it was stopped. Where
+without a grammar (free-stages), and with one (base). What was trained is asked once more with the
+right tool given, so that only the arguments are the model's (given_tool), and for two tools that no
+training saw, in the list of all (unseen_tool, unseen_call). Goes on where it was stopped. Where
 docs/benchmarks/evidence.json has earlier marks of a row in the same cell, each must lie inside
 their 95 % interval (exit code 5 otherwise); not with --save, which replaces them.
 """
@@ -191,12 +191,17 @@ def _marked(  # noqa: PLR0913 - what one row is made of
 
     way = name if name in UNTRAINED[:-1] else "model-alone"
     answers = asked(way, cases, DATA)
-    report, new = _report(cases, answers), _report(unseen, asked(way, unseen, UNSEEN))
+    report, further = _report(cases, answers), {}
     weights = [path.parent / "adapter_model.safetensors" for path in adapters]
     cards = [json.loads(path.read_text(encoding="utf-8"))["training"] for path in adapters]
-    given_tool = None
-    if way == "model-alone":
+    if adapters:
+        new = _report(unseen, asked(way, unseen, UNSEEN))
         given_tool = _report(cases, asked("given-tool", cases, DATA))["arguments"]
+        further = {
+            "given_tool": given_tool,
+            "unseen_tool": new["tool"],
+            "unseen_call": new["call"],
+        }
     return {
         "row": name,
         "adapters": len(adapters),
@@ -206,10 +211,7 @@ def _marked(  # noqa: PLR0913 - what one row is made of
         "cases": report["cases"],
         "failed": report["failed"],
         **_costs(answers),
-        **{mark: report[mark] for mark in MARKS if mark in report},
-        "given_tool": given_tool,
-        "unseen_tool": new["tool"],
-        "unseen_call": new["call"],
+        **{mark: further.get(mark, report.get(mark)) for mark in MARKS},
     }
 
 
