@@ -16,7 +16,7 @@ from afx_export.hf import linear_shapes
 from afx_export.update import add_adapters, remove_adapters
 from agentflux.contracts.bundle import MANIFEST, check_files, read_manifest
 from agentflux.contracts.experts import bundle_experts
-from agentflux.contracts.intents import BITS, INTENTS, Intents
+from agentflux.contracts.intents import BITS, INTENTS, Intents, Linear
 from agentflux.errors import AdapterNotFound, ConfigError, FileMismatch
 
 from .conftest import Exported
@@ -105,12 +105,13 @@ def test_only_the_adapter_and_the_manifest_travel(
 
 
 def intents(folder: Path, *, bias: float = 0.0) -> Path:
-    made = Intents(
+    first = Linear(
         labels=("files/read", "none"),
         weights=np.zeros((1 << BITS, 2), np.int8),
         scale=np.ones(2, np.float32),
         bias=np.array([bias, 0], np.float32),
     )
+    made = Intents(first=first)
     made.save(folder / INTENTS)
     return folder
 
