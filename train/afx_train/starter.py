@@ -91,7 +91,7 @@ def write_starter(  # noqa: PLR0913 - the command's options
     tools = path.parent / "data" / "tools"
     tools.mkdir(parents=True, exist_ok=True)
     for name, listed in catalog.items():
-        _write(tools / f"{name}.json", json.dumps([_wire(t) for t in listed], indent=2) + "\n")
+        _write(tools / f"{name}.json", json.dumps([t.wire for t in listed], indent=2) + "\n")
     text = recipe_text(
         catalog, model=model, size=cast("Size", size), granularity=cast("Granularity", granularity)
     )
@@ -164,14 +164,6 @@ def _plan(name: str, subtask: str, tool_set: str | None, comment: str = "") -> s
 def _each(name: str, more: str = "") -> str:
     each = 'each = "tool"                  # one for every tool that the data calls\n'
     return f'[[adapters]]\nname = {json.dumps(name)}\nsubtask = "arguments"\n{each}{more}\n'
-
-
-def _wire(tool: ToolSpec) -> dict[str, object]:
-    return {
-        "name": tool.name,
-        "description": tool.description,
-        "inputSchema": dict(tool.input_schema),
-    }
 
 
 def _write(path: Path, text: str) -> None:

@@ -42,6 +42,15 @@ class ToolSpec:
         text = json.dumps(body, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()
 
+    @property
+    def wire(self) -> dict[str, Any]:
+        """As MCP lists it, without annotations."""
+        return {
+            "name": self.name,
+            "description": self.description,
+            "inputSchema": dict(self.input_schema),
+        }
+
     @classmethod
     def from_wire(cls, tool_set: str, wire: Mapping[str, Any]) -> "ToolSpec":
         """Read an MCP tool with wire names (`name`, `description`, `inputSchema`, `annotations`).

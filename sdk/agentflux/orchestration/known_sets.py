@@ -7,8 +7,8 @@ one). One that has a trained set's name and other tools is a stranger under anot
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 
 from agentflux.contracts.bundle import CatalogTool
 from agentflux.contracts.prompts import Situation
@@ -61,14 +61,15 @@ class KnownSets:
 
 def _matched(catalog: Catalog, trained: Iterable[CatalogTool]) -> dict[str, str]:
     """Map connected names to trained ones, the closest pairs first, each name once."""
-    known: dict[str, list[CatalogTool]] = defaultdict(list)
+    by_name: dict[str, list[CatalogTool]] = defaultdict(list)
     for tool in trained:
-        known[tool.tool_set].append(tool)
+        by_name[tool.tool_set].append(tool)
+    known = {name: _Tools.of(tools) for name, tools in by_name.items()}
     pairs = sorted(
         (name != other, -alike, name, other)
-        for name, tools in catalog.items()
-        for other, trained_tools in known.items()
-        if (alike := _alike(tools, trained_tools, same_name=name == other)) >= ALIKE
+        for name, own in ((name, _Tools.of(tools)) for name, tools in catalog.items())
+        for other, theirs in known.items()
+        if (alike := _alike(own, theirs, same_name=name == other)) >= ALIKE
     )
     found: dict[str, str] = {}
     for _, _, name, other in pairs:
@@ -78,12 +79,25 @@ def _matched(catalog: Catalog, trained: Iterable[CatalogTool]) -> dict[str, str]
     return {name: other for name, other in (found | taken).items() if name != other}
 
 
-def _alike(tools: Sequence[ToolSpec], trained: Sequence[CatalogTool], *, same_name: bool) -> float:
-    own, known = {tool.name for tool in tools}, {tool.name for tool in trained}
-    if own and {tool.sha256 for tool in tools} <= {tool.sha256 for tool in trained}:
+@dataclass(frozen=True, slots=True)
+class _Tools:
+    """A set's tool names, and the hashes of its tools (a hash takes reading the whole schema)."""
+
+    names: frozenset[str]
+    hashes: frozenset[str]
+
+    @classmethod
+    def of(cls, tools: Iterable[ToolSpec | CatalogTool]) -> "_Tools":
+        pairs = [(tool.name, tool.sha256) for tool in tools]
+        return cls(frozenset(name for name, _ in pairs), frozenset(found for _, found in pairs))
+
+
+def _alike(own: _Tools, known: _Tools, *, same_name: bool) -> float:
+    if own.names and own.hashes <= known.hashes:
         return 1.0
-    all_of = min(len(own), len(known)) if same_name else len(own | known)
-    return len(own & known) / max(1, all_of)
+    smaller = min(len(own.names), len(known.names))
+    all_of = smaller if same_name else len(own.names | known.names)
+    return len(own.names & known.names) / max(1, all_of)
 
 
 def _free(name: str, catalog: Catalog) -> str:

@@ -56,7 +56,7 @@ def cut_folder(source: Path, out: Path, cut: Cut) -> DataReport:
     if not items:
         raise DataError("has no request of one call", where=str(source))
     tools = {
-        _name(name, number): [_wire(tool) for tool in part]
+        _name(name, number): [tool.wire for tool in part]
         for name, cuts in parts.items()
         for number, part in enumerate(cuts)
     }
@@ -94,11 +94,3 @@ def _placed(
 
 def _name(tool_set: str, number: int) -> str:
     return f"{tool_set}.{number}"
-
-
-def _wire(tool: ToolSpec) -> dict[str, object]:
-    return {
-        "name": tool.name,
-        "description": tool.description,
-        "inputSchema": dict(tool.input_schema),
-    }
