@@ -8,7 +8,7 @@ BENCH_RECIPE ?= $(DESK)/recipe.toml
 GENERAL_RECIPE ?= samples/general/recipe.toml
 
 .PHONY: help setup demo bundle test bench test-optimum fuzz fuzz-service check lint types train tutorial
-.PHONY: kills bench-train bench-hints bench-strangers bfcl train-general evidence evidence-quick load pictures profiles clean soak long calls catalogs bench-adapters second-model bench-llamacpp
+.PHONY: kills bench-train bench-hints bench-strangers bfcl train-general evidence evidence-quick granularity load pictures profiles clean soak long calls catalogs bench-adapters second-model bench-llamacpp
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -102,8 +102,11 @@ bfcl: $(READY)  ## BFCL: 100 rows of each of three categories, judged by its own
 evidence: $(READY)  ## Base in three ways, joint, matched, decoupled on one tool set, exported and asked (long)
 	@$(BIN)/python tests/bench/evidence.py --save $(RESULTS)/evidence.json
 
-evidence-quick: $(READY)  ## One row of the evidence again: decoupled (15 minutes)
-	@$(BIN)/python tests/bench/evidence.py --row decoupled --out runs/evidence-quick
+evidence-quick: $(READY)  ## Two rows of the evidence again, those without training of their own (minutes)
+	@$(BIN)/python tests/bench/evidence.py --row base --row sample --out runs/evidence-quick
+
+granularity: $(READY)  ## Argument writers for all tools, with a delta, for a set, for a tool (an hour)
+	@$(BIN)/python tests/bench/granularity.py --save $(RESULTS)/granularity.json
 
 train: $(READY)  ## Train the sample's adapters further: a pass of an hour on two cores
 	@$(BIN)/python $(DESK)/train.py

@@ -80,7 +80,8 @@ class Served:
 class Steered:
     """An engine whose choices are computed as always, and then taken as the request needs them.
 
-    So every run makes the same three stages, whatever the adapters would have chosen.
+    So every run makes the same three stages, whatever the adapters would have chosen. A choice
+    without any of the given names stays as it is.
     before: called before each stage.
     """
 
@@ -93,16 +94,20 @@ class Steered:
         """Decide the call of a request over these stages, which have this engine."""
         return self.take(stages, asked.situation(number), asked.tool_set, asked.tool)
 
-    def take(self, stages: Stages, situation: Situation, tool_set: str, tool: str) -> Decision:
-        """Decide the call of this tool."""
-        self._names, self.served = (tool_set, tool), []
-        return stages.decide(situation, required=True, emit=lambda event: None, cancel=None)
+    def take(
+        self, stages: Stages, situation: Situation, *names: str, required: bool = True
+    ) -> Decision:
+        """Decide a call, these names given: a tool set, or a tool set and its tool."""
+        self._names, self.served = names, []
+        return stages.decide(situation, required=required, emit=lambda event: None, cancel=None)
 
     def choose(self, request: Choosing, *, cancel: CancelToken | None = None) -> Scores:
         """Score the candidates, then take the one that the request needs."""
         self._before()
         scores = self._engine.choose(request, cancel=cancel)
-        name = next(name for name in self._names if name in request.candidates)
+        name = next((name for name in self._names if name in request.candidates), None)
+        if name is None:
+            return scores
         self.served.append(Served(request=request, text=name, result=scores))
         return replace(scores, best=name, alternatives=())  # nobody else is heard
 

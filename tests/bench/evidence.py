@@ -6,11 +6,12 @@ A joint adapter, one with as many parameters as the decoupled set, and the decou
 the same examples of the sample's `git` tools (recipes/evidence.toml), are exported as cpu-int4 and
 asked on held-out phrasings and on requests that no tool serves, nothing beside the model being
 heard (`ways.py`). Beside them the base model: all tools in one prompt (one-call), in the stages
-without a grammar (free-stages), and with one (base). What was trained is asked once more with the
-right tool given, so that only the arguments are the model's (given_tool), and for two tools that no
-training saw, in the list of all (unseen_tool, unseen_call). Goes on where it was stopped. Where
-docs/benchmarks/evidence.json has earlier marks of a row in the same cell, each must lie inside
-their 95 % interval (exit code 5 otherwise); not with --save, which replaces them.
+without a grammar (free-stages), and with one (base); and the sample's own adapters for these tools,
+which went over far more (sample). What was trained is asked once more with the right tool given, so
+that only the arguments are the model's (given_tool), and for two tools that none of these rows was
+trained for, in the list of all (unseen_tool, unseen_call; the sample's was). Goes on where it was
+stopped. Where docs/benchmarks/evidence.json has earlier marks of a row in the same cell, each must
+lie inside their 95 % interval (exit code 5 otherwise); not with --save, which replaces them.
 """
 
 import argparse
@@ -39,7 +40,8 @@ KNOWN = ROOT / "docs" / "benchmarks" / "evidence.json"
 MODEL, PROFILE, TOOL_SET = "smollm2-135m-instruct", "cpu-int4", "git"
 UNTRAINED = ("one-call", "free-stages", "base")
 CONTROLS = ("joint", "matched")
-ROWS = (*UNTRAINED, *CONTROLS, "decoupled")
+SAMPLE = ("select.git", "args.git")
+ROWS = (*UNTRAINED, *CONTROLS, "decoupled", "sample")
 MARKS = (
     "tool",
     "call",
@@ -68,8 +70,8 @@ def main() -> None:
     options = parser.parse_args()
     started, out = time.monotonic(), options.out.resolve()
     out.mkdir(parents=True, exist_ok=True)
-    _data()
-    cases, unseen = _cases(out)
+    prepare_data()
+    cases, unseen = draw_cases(out)
     names = options.row or ROWS
     _train(out, names)
     rows = [_marked(name, out, cases, unseen, options.threads) for name in names]
@@ -95,7 +97,7 @@ def main() -> None:
         title = f"{TOOL_SET} tools, {MODEL}, {PROFILE}, unseen phrasings"
         svg = evidence_svg(rows, title=title)
         options.save.with_suffix(".svg").write_text(svg, encoding="utf-8")
-    print(table([_shown(row) for row in rows]))
+    print(table([shown(row) for row in rows]))
     same = known.get("cell") == cell and not options.save
     outside = _outside(rows, known["rows"]) if same else []
     for line in outside:
@@ -103,18 +105,18 @@ def main() -> None:
     sys.exit(FAILED_CHECK if outside else 0)
 
 
-def _data() -> None:
+def prepare_data() -> None:
     """The tool set's trajectories and the requests that no tool serves, built as the sample's.
 
     What the recipe learns from lacks two tools of the set; their requests are for the test.
     """
-    _run("afx_export.cli", "fetch", MODEL)
+    run("afx_export.cli", "fetch", MODEL)
     if not (WHOLE / "report.json").exists():
         subprocess.run([sys.executable, str(DESK / "servers.py"), "--install-only"], check=True)
         where = ["--grammars", str(DESK / "phrasings"), "--worlds", str(DESK / "worlds.py")]
         only = ["--only", TOOL_SET, "--only", "none"]
         how = ["--out", str(WHOLE), "--seed", "0", "--per-phrasing", "1"]
-        _run("afx_train.cli", "data", "build", *where, *only, *how)
+        run("afx_train.cli", "data", "build", *where, *only, *how)
     tools = json.loads((WHOLE / "tools" / f"{TOOL_SET}.json").read_text(encoding="utf-8"))
     known = [tool for tool in tools if tool["name"] not in HELD_OUT]
     for folder, listed in ((DATA, known), (UNSEEN, tools)):
@@ -130,7 +132,7 @@ def _data() -> None:
         write_trajectories(UNSEEN / f"{split}.jsonl", [t for t in new if len(t.steps) == 1])
 
 
-def _cases(out: Path) -> tuple[Path, Path]:
+def draw_cases(out: Path) -> tuple[Path, Path]:
     """The same cases every time: known tools and none at all; and tools held out."""
     known, served, unserved = out / "cases.jsonl", [], []
     for line in _test_lines(DATA, out):
@@ -141,11 +143,19 @@ def _cases(out: Path) -> tuple[Path, Path]:
     return known, unseen
 
 
+def served_cases(out: Path, count: int) -> Path:
+    """So many cases of the known tools, the same every time."""
+    path = out / "served.jsonl"
+    lines = [line for line in _test_lines(DATA, out) if json.loads(line)["gold"]["tool"]]
+    _write(path, lines[:count])
+    return path
+
+
 def _test_lines(data: Path, out: Path) -> list[str]:
     """The cases of a test split, in an order that has nothing to do with them."""
     every = out / f"{data.name}.test.jsonl"
     split = ["--split", "test", "--no-final"]
-    _run("afx_train.cli", "cases", "--data", str(data), *split, "--out", str(every))
+    run("afx_train.cli", "cases", "--data", str(data), *split, "--out", str(every))
     lines = every.read_text(encoding="utf-8").splitlines(keepends=True)
     return sorted(lines, key=lambda line: hashlib.sha256(line.encode()).digest())
 
@@ -169,39 +179,38 @@ def _train(out: Path, names: Sequence[str]) -> None:
 def _run_recipe(name: str, out: Path) -> None:
     control = [] if name == "decoupled" else ["--control", name]
     folder = ["--out", str(out / name / "adapters")]
-    _run("afx_train.cli", "run", str(RECIPE), *folder, "--resume", "--threads", "1", *control)
+    run("afx_train.cli", "run", str(RECIPE), *folder, "--resume", "--threads", "1", *control)
 
 
 def _marked(  # noqa: PLR0913 - what one row is made of
     name: str, out: Path, cases: Path, unseen: Path, threads: int | None
 ) -> dict[str, Any]:
     folder = out / ("base" if name in UNTRAINED else name)
-    adapters = sorted((folder / "adapters").glob("*/afx_adapter.json"))
+    own = [DESK / "adapters" / adapter for adapter in SAMPLE] if name == "sample" else []
+    trained = own or sorted((folder / "adapters").glob("*"))
+    adapters = [path for f in trained if (path := f / "afx_adapter.json").is_file()]
     asked_of = (*adapters, cases, unseen)
     made_of = hashlib.sha256(b"".join(path.read_bytes() for path in asked_of)).hexdigest()
     bundle = folder / f"bundle-{made_of[:8]}"
     if not (bundle / "afx.json").exists():
-        given = ["--adapters", str(folder / "adapters")] if adapters else []
-        where = ["--model", MODEL, "--profile", PROFILE, "--out", str(bundle)]
-        _run("afx_export.cli", "build", *where, *given)
+        given = [word for path in adapters for word in ("--adapters", str(path.parent))]
+        what = ["--model", MODEL, "--profile", PROFILE, "--out", str(bundle)]
+        run("afx_export.cli", "build", *what, *given)
 
     def asked(way: str, of: Path, tools: Path) -> Path:
         answers = folder / f"{way}-{of.stem}-{threads or 'all'}-{made_of[:8]}.jsonl"
-        return _answers(way, bundle, (tools / "tools", of), answers, threads)
+        return answers_of(way, bundle, (tools / "tools", of), answers, threads)
 
     way = name if name in UNTRAINED[:-1] else "model-alone"
     answers = asked(way, cases, DATA)
-    report, further = _report(cases, answers), {}
+    report, further = report_of(cases, answers), {}
     weights = [path.parent / "adapter_model.safetensors" for path in adapters]
     cards = [json.loads(path.read_text(encoding="utf-8"))["training"] for path in adapters]
     if adapters:
-        new = _report(unseen, asked(way, unseen, UNSEEN))
-        given_tool = _report(cases, asked("given-tool", cases, DATA))["arguments"]
-        further = {
-            "given_tool": given_tool,
-            "unseen_tool": new["tool"],
-            "unseen_call": new["call"],
-        }
+        further["given_tool"] = report_of(cases, asked("given-tool", cases, DATA))["arguments"]
+    if adapters and name != "sample":
+        new = report_of(unseen, asked(way, unseen, UNSEEN))
+        further |= {"unseen_tool": new["tool"], "unseen_call": new["call"]}
     return {
         "row": name,
         "adapters": len(adapters),
@@ -210,12 +219,12 @@ def _marked(  # noqa: PLR0913 - what one row is made of
         "steps": sum(int(card["steps"]) for card in cards),
         "cases": report["cases"],
         "failed": report["failed"],
-        **_costs(answers),
+        **costs_of(answers),
         **{mark: further.get(mark, report.get(mark)) for mark in MARKS},
     }
 
 
-def _answers(
+def answers_of(
     way: str, bundle: Path, asked: tuple[Path, Path], out: Path, threads: int | None
 ) -> Path:
     """Ask the bundle in one of the ways of `ways.py`; return the file of predictions.
@@ -230,19 +239,21 @@ def _answers(
     return out
 
 
-def _report(cases: Path, answers: Path) -> dict[str, Any]:
+def report_of(cases: Path, answers: Path) -> dict[str, Any]:
     told = ["--cases", str(cases), "--predictions", str(answers), "--json"]
-    report: dict[str, Any] = json.loads(_run("afx_train.cli", "score", *told))
+    report: dict[str, Any] = json.loads(run("afx_train.cli", "score", *told))
     return report
 
 
-def _costs(answers: Path) -> dict[str, float]:
-    """Medians of a decision's milliseconds and tokens, all stages together.
+def costs_of(answers: Path, *, stage: str | None = None) -> dict[str, float]:
+    """Medians of a decision's milliseconds and tokens, all stages together or one of them.
 
     Of those that came to a decision: a name that is no candidate leaves no record of its stage.
     """
     lines = answers.read_text(encoding="utf-8").splitlines()
-    runs = [stages for line in lines if (stages := json.loads(line).get("stages"))]
+    told = [json.loads(line).get("stages", ()) for line in lines]
+    wanted = [[s for s in stages if stage in (None, s["stage"])] for stages in told]
+    runs = [stages for stages in wanted if stages]
     totals = {
         key: median(sum(stage[key] for stage in stages) for stages in runs) if runs else 0.0
         for key in ("ms", *TOKENS)
@@ -250,7 +261,8 @@ def _costs(answers: Path) -> dict[str, float]:
     return {f"{key}_median": round(value, 1) for key, value in totals.items()}
 
 
-def _shown(row: dict[str, Any]) -> dict[str, Any]:
+def shown(row: dict[str, Any]) -> dict[str, Any]:
+    """Return a row with its shares as text."""
     return {key: _share(value) if isinstance(value, dict) else value for key, value in row.items()}
 
 
@@ -275,7 +287,7 @@ def _outside(rows: list[dict[str, Any]], known: list[dict[str, Any]]) -> list[st
     return found
 
 
-def _run(module: str, *arguments: str) -> str:
+def run(module: str, *arguments: str) -> str:
     """Run one of our commands in this Python. Returns its stdout."""
     command = [sys.executable, "-m", module, *arguments]
     done = subprocess.run(command, check=False, stdout=subprocess.PIPE, text=True)

@@ -1,15 +1,18 @@
 """Other ways to decide a case than `afx eval`'s, in the same file of predictions.
 
-    python tests/bench/ways.py one-call|free-stages|model-alone|given-tool BUNDLE --tools TOOLS
-        --cases FILE --out FILE [--limit N] [--threads N]
+    python tests/bench/ways.py one-call|free-stages|model-alone|given-set|given-tool BUNDLE
+        --tools TOOLS --cases FILE --out FILE [--limit N] [--threads N]
 
 one-call: all tools of all sets, with their schemas, in one prompt in the layout of Qwen2.5's own
 tool template (ChatML models without one are asked in it, too); the answer is decoded freely, and a
 text that ends without a call is `none`. free-stages: the stages of this package, decoded without
 any grammar; a name that is no candidate and arguments that are not JSON are errors. model-alone:
-as `afx eval`, but nothing beside the model is heard (words, classifier, bi-encoder). given-tool:
-the gold tool is taken whatever the model would choose, so that only the arguments are the model's;
-cases without a gold tool are answered by `none`.
+as `afx eval`, but nothing beside the model is heard (words, classifier, bi-encoder). given-set,
+given-tool: the gold tool set, or the gold tool, is taken whatever would be chosen, so that the rest
+is the bundle's; cases without a gold tool are answered by `none`.
+
+All schemas of the sample's five tool sets are 5,500 tokens: a bundle that is asked for them in
+one-call has to be built with recipes/cpu-int4-long.toml as its profile.
 """
 
 import argparse
@@ -48,7 +51,6 @@ from agentflux.ports import (
 from agentflux.progress import progress
 from agentflux.session import open_engine
 
-CONTEXT_TOKENS = 8192  # all schemas of the desk's tools are 5,500 tokens
 MAX_NAME_TOKENS = 24
 HEADS = {"qwen": "You are Qwen, created by Alibaba Cloud. You are a helpful assistant."}
 HEAD = "You are a helpful assistant."
@@ -69,7 +71,7 @@ For each function call, return a json object with function name and arguments wi
 {"name": <function-name>, "arguments": <args-json-object>}
 </tool_call>"""
 
-WAYS = ("one-call", "free-stages", "model-alone", "given-tool")
+WAYS = ("one-call", "free-stages", "model-alone", "given-set", "given-tool")
 Decide = Callable[[Case], Decision]
 
 
@@ -85,9 +87,6 @@ def main() -> None:
     parser.add_argument("--threads", type=int)
     given = parser.parse_args()
     manifest = read_manifest(given.bundle)
-    if given.way == "one-call":
-        longer = manifest.runtime.model_copy(update={"context_tokens": CONTEXT_TOKENS})
-        manifest = manifest.model_copy(update={"runtime": longer})
     partial = given.out.with_name(given.out.name + ".partial")
     failed, total = 0, count_cases(given.cases, limit=given.limit)
     with closing(open_engine(given.bundle, manifest, threads=given.threads)) as engine:
@@ -124,6 +123,13 @@ def _decide(given: argparse.Namespace, engine: Engine, manifest: Manifest) -> De
     golds = {row["id"]: row["gold"] for row in map(json.loads, lines)}
     steered = Steered(engine)
 
+    def given_set(case: Case) -> Decision:
+        tool_set = golds[case.id]["tool_set"]
+        if tool_set is None:
+            return Decision(call=None, confidence=1.0, stages=())
+        over = Stages(steered, manifest, catalog, experts=experts)
+        return steered.take(over, case.situation(), tool_set, required=False)
+
     def given_tool(case: Case) -> Decision:
         tool_set, tool = golds[case.id]["tool_set"], golds[case.id]["tool"]
         if tool is None:
@@ -134,7 +140,7 @@ def _decide(given: argparse.Namespace, engine: Engine, manifest: Manifest) -> De
             sys.exit(f"{case.id}: {tool} was not taken")
         return decision
 
-    return given_tool
+    return given_set if given.way == "given-set" else given_tool
 
 
 class OneCall:

@@ -14,7 +14,7 @@ from afx_train.catalogs import tool_variants
 from afx_train.codec import Codec
 from afx_train.corpus import Corpus, World, load_corpus
 from afx_train.errors import DataError
-from afx_train.examples import ExampleMaker
+from afx_train.examples import ExampleMaker, shape_of
 from afx_train.job import plan_named
 from afx_train.recipe import AdapterPlan, Recipe
 from afx_train.task import Task, make_task
@@ -138,6 +138,35 @@ def test_a_label_of_later_steps_is_balanced_apart_from_that_of_first_ones(
     few = [replace(later, id=f"later{n}") for n in range(3)] + [other] * 3
     kept = Counter(e.stop for e in balanced([*many, *few], cap=2.0, rng=Random(1)))
     assert kept == {"none": 6 + 3, "finish": 3}
+
+
+def test_argument_objects_of_a_seldom_shape_come_earlier(tasks: dict[str, Task]) -> None:
+    example = next(e for e in tasks["route"].train if e.stop == "none")
+    usual = [replace(example, id=f"u{n}", shape="{path:}") for n in range(900)]
+    seldom = [replace(example, id=f"s{n}", shape="{dry:True,path:}") for n in range(100)]
+    drawn = Counter(e.shape for e in balanced([*usual, *seldom], cap=2.0, rng=Random(1))[:200])
+    assert (
+        35 <= drawn["{dry:True,path:}"] <= 65
+    )  # of 20 in an even draw; a root's share is a fourth
+    single = [replace(example, id=f"x{n}", shape=f"{{n{n}:}}") for n in range(100)]
+    drawn = Counter(e.shape for e in balanced([*usual, *single], cap=2.0, rng=Random(1))[:200])
+    assert 100 <= drawn["{path:}"]  # shapes that occur once are no more than one of thirty
+
+
+@pytest.mark.parametrize(
+    ("arguments", "shape"),
+    [
+        ({"path": "a", "dry": True}, "{dry:True,path:}"),
+        ({"names": []}, "{names:[-]}"),
+        ({"names": ["a"]}, "{names:[]}"),
+        ({"names": ["a", "b", "c"]}, "{names:[+]}"),
+        ({"edits": [{"old": "x"}, {"old": "y"}]}, "{edits:[{old:}+]}"),
+        ({"query": "SELECT COUNT(*) FROM a WHERE b = 'C'"}, "{query:COUNT FROM SELECT WHERE}"),
+        ({"path": "README.md", "n": 3}, "{n:,path:}"),
+    ],
+)
+def test_a_shape_is_which_keys_and_how_many(arguments: dict[str, object], shape: str) -> None:
+    assert shape_of(arguments) == shape
 
 
 def test_examples_without_context_meet_every_rendering_of_the_catalog(

@@ -1,6 +1,7 @@
 """An epoch's batches: which examples, under which catalog variant, packed by tokens."""
 
-from collections import defaultdict
+import math
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from operator import itemgetter
@@ -13,6 +14,7 @@ from afx_train.examples import Example
 from afx_train.recipe import ExampleShares, Settings
 from agentflux.contracts.prompts import NONE
 
+_SELDOM = 30  # of shapes with fewer examples than that none is preferred to another
 _SPREAD = 64  # a prefix of so many batches is met all through an epoch
 
 
@@ -125,12 +127,19 @@ def balanced(examples: Sequence[Example], *, cap: float, rng: Random) -> list[Ex
     """Shuffle, and keep at most `cap` times the median label's count of each label.
 
     A label of a first step and of a later one are two: later ones are seldom, and another decision.
+    Argument objects of a shape that is seldom among a label's (an optional parameter, several
+    items) come earlier, so that a beginning has as many of them as the root of their share: drawn
+    evenly, what stands in one call of ten is not learned.
     """
-    shuffled = list(examples)
-    rng.shuffle(shuffled)
-    counts: dict[tuple[str, str, str], int] = defaultdict(int)
-    for example in shuffled:
-        counts[_decision(example)] += 1
+    counts = Counter(map(_decision, examples))
+    shapes = Counter((_decision(example), example.shape) for example in examples)
+
+    def order(example: Example) -> float:
+        decision = _decision(example)
+        share = max(_SELDOM, shapes[decision, example.shape]) / counts[decision]
+        return rng.expovariate(1.0) * math.sqrt(min(1.0, share))
+
+    shuffled = sorted(examples, key=order)
     if not counts:
         return []
     most = max(1, round(cap * median(counts.values())))

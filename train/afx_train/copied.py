@@ -64,6 +64,7 @@ class _Values:
     def add(self, value: str, texts: list[str], said: set[str]) -> None:
         self._spans += is_span(value, texts)
         new = {ANY_NUMBER if w.isdecimal() else w for w in words(value) if w not in said}
+        new |= {value} if value != value.strip() else set()  # no grammar of words lets it through
         self._new.append(frozenset(new if value else {EMPTY}))
 
     @property

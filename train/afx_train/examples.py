@@ -1,6 +1,7 @@
 """From trajectories to the examples of one subtask."""
 
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from random import Random
@@ -31,6 +32,7 @@ from agentflux.contracts.prompts import (
 from agentflux.contracts.tools import Step, ToolCall, ToolSpec
 
 ROUTER = ""
+_KEYWORD = re.compile(r"\b[A-Z]{2,}\b")
 _ROUTE: Subtask = "route"
 _SELECT: Subtask = "select"
 
@@ -42,6 +44,7 @@ class Example:
     group: whose catalog variants stand before it (a tool set, or ROUTER; of which part, where an
     adapter learns several subtasks). tool_set: "" for the router.
     label: the right name; for arguments, the tool. stop: the candidate that ends the loop here.
+    shape: of an argument object, which keys it has and how many items; see `shape_of`.
     before: tokens that the base computes; prompt: tokens that the adapter computes.
     accept: other targets that are right as well.
     """
@@ -56,6 +59,7 @@ class Example:
     prompt: Tokens
     target: Tokens
     accept: tuple[Tokens, ...] = ()
+    shape: str = ""
 
     @property
     def key(self) -> str:
@@ -82,6 +86,22 @@ class _Moment:
     tool_set: str
     label: str
     step: TrajectoryStep | None = None
+
+
+def shape_of(value: object) -> str:
+    """Return what kind of an argument object it is: its keys, one item or several, yes or no.
+
+    Of a statement, the keywords in capitals: `SELECT … WHERE` has another shape than `SELECT`.
+    """
+    if isinstance(value, Mapping):
+        return "{" + ",".join(f"{key}:{shape_of(value[key])}" for key in sorted(value)) + "}"
+    if isinstance(value, list | tuple):
+        shapes = "|".join(sorted({shape_of(item) for item in value}))
+        return f"[{shapes}{'+' if len(value) > 1 else ''}]" if value else "[-]"
+    if isinstance(value, bool):
+        return str(value)
+    keywords = sorted(set(_KEYWORD.findall(value))) if isinstance(value, str) else []
+    return " ".join(keywords) if len(keywords) > 1 else ""
 
 
 class ExampleMaker:
@@ -256,6 +276,7 @@ class ExampleMaker:
             prompt=adapted,
             target=self._codec.arguments(spec, step.arguments),
             accept=tuple(self._codec.arguments(spec, other) for other in step.accept),
+            shape=shape_of(step.arguments),
         )
 
     def _named(self, moment: _Moment, group: str) -> Example:

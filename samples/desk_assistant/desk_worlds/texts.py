@@ -108,8 +108,39 @@ JIRA-{n}-{w}|dev-{w}|fix/{w}-{n}|feat/{w}|backup-{w}|test/{w}|{w}{m}|old-{w}|{u}
 )
 
 
+KEYS = """
+state mode port debug status theme volume retries timeout lang user total version enabled level
+owner interval host title country count price max_items last_run
+""".split()
+TECHNICAL = (
+    *('{{"{key}": "{word}"}}', '{{"{key}": {n}}}', '{{"{key}": {n}, "{key2}": "{word}"}}'),
+    *('{{"{key}": true, "{key2}": null}}', '["{word}", "{word2}"]', "[{n}, {k}, {m}]", "{key}={n}"),
+    *("{key_in_capitals}={word}", "{key}: {word}", "{key} = '{word}'", "# {title}", "## {title}"),
+    *("- [ ] {deed}", "* {deed}", "<h1>{title}</h1>", "print('{deed}')", 'console.log("{word}")'),
+    *("def {key}(x): return x * {n}", "import {word}", "{m}.{k}.{n}", "v{m}.{k}", "{word},{n},{k}"),
+    *("{key},{key2},{word}", "https://example.org/{word}?{key}={n}", "{word}@example.org", "{n} %"),
+    *("2026-0{m}-1{m}T0{k}:15:00+00:00", "0{k}:30 {deed}", "TODO: {deed}", "Total: {n}.50 EUR"),
+    *(
+        "<{word}>",
+        "{title} (draft {k})",
+        "{word} & {word2}",
+        "{key}[{k}] = {n}",
+        "${key}",
+        "~{n} km",
+    ),
+    *(
+        "{title}: {deed}; {word} {n}",
+        "if {key} > {n}: {word}",
+        "{word}/*.tmp",
+        "alias {word}='ls -l'",
+    ),
+)
+
+
 def note(rng: Random) -> str:
-    """One short text as a person dictates it; no quotes, no final full stop."""
+    """One short text as a person dictates it or a program reads it; no final full stop."""
+    if rng.random() < 0.15:
+        return _technical(rng)
     kind = rng.random()
     if kind < 0.3:
         return f"{rng.choice(DEEDS)} {rng.choice(WHENS)}"
@@ -127,6 +158,23 @@ def note(rng: Random) -> str:
         )
         return f"{rng.choice(FIRST_NAMES)} owes us {amount} for the {rng.choice(THINGS)}"
     return rng.choice(OTHER_LANGUAGES)
+
+
+def _technical(rng: Random) -> str:
+    key, key2 = rng.sample(KEYS, 2)
+    word, word2 = rng.sample(BRANCH_WORDS, 2)
+    return rng.choice(TECHNICAL).format(
+        key=key,
+        key2=key2,
+        key_in_capitals=key.upper(),
+        word=word,
+        word2=word2,
+        title=rng.choice(SUBJECTS).capitalize(),
+        deed=rng.choice(DEEDS),
+        n=rng.randint(10, 9999),
+        k=rng.randint(0, 9),
+        m=rng.randint(1, 9),
+    )
 
 
 def replacement(rng: Random) -> tuple[str, str]:

@@ -120,6 +120,17 @@ ROOT_PREFIXES = (
     *("/workspace", "/media/usb", "/mnt/nas", "/opt/edge", "/export", "/volumes/team"),
 )
 
+# Folders that programs make for a session, a test or a container have names that nobody chose.
+TEMPORARY_SHARE = 0.2
+TEMPORARY_ROOTS = (
+    *("/tmp/tmp{name}", "/tmp/{word}-{name}", "/tmp/{name}/{word}", "/var/tmp/{word}_{name}"),
+    *("/tmp/pytest-of-{user}/pytest-{number}/test_{word}{digit}", "/sandbox/{hex}/{word}"),
+    *("/private/var/folders/{pair}/{long}/T/tmp{name}", "/home/{user}/.cache/{word}/{hex}"),
+    *("/data/sessions/{hex}", "/run/user/{number}/{word}.{name}", "/app/work/{name}"),
+    "C:\\Users\\{user}\\AppData\\Local\\Temp\\tmp{name}",
+)
+_DRAWN = "abcdefghijklmnopqrstuvwxyz0123456789_"
+
 WORD_JOINTS = ("-", "_", " ", "")
 
 
@@ -163,6 +174,8 @@ def date_mark(rng: Random) -> str:
 
 def root_path(rng: Random) -> str:
     """A plausible absolute path of a workspace."""
+    if rng.random() < TEMPORARY_SHARE:
+        return _temporary(rng)
     name, user = rng.choice(ROOT_NAMES), rng.choice(HOME_USERS)
     kind = rng.random()
     if kind < 0.55:
@@ -173,3 +186,20 @@ def root_path(rng: Random) -> str:
     if kind < 0.97:
         return f"{rng.choice(ROOT_PREFIXES)}/{name}"
     return f"C:\\Users\\{user}\\{name}"
+
+
+def _temporary(rng: Random) -> str:
+    return rng.choice(TEMPORARY_ROOTS).format(
+        name=_drawn(rng, 8),
+        long=_drawn(rng, 30),
+        pair=_drawn(rng, 2),
+        word=rng.choice(ROOT_NAMES),
+        user=rng.choice(HOME_USERS),
+        hex=f"{rng.getrandbits(48):012x}",
+        number=rng.randint(0, 1200),
+        digit=rng.randint(0, 9),
+    )
+
+
+def _drawn(rng: Random, count: int) -> str:
+    return "".join(rng.choices(_DRAWN, k=count))

@@ -8,6 +8,7 @@ is held to these words, to those that belong to the parameter itself (`SELECT`),
 
 A parameter is named by its path: `path`, `edits[].oldText`, `files[]`. A span begins and ends
 between words and stays in one line. A word is a run of letters and digits: `_` parts two of them.
+No value has a space before or behind it.
 """
 
 import json
@@ -19,6 +20,8 @@ _ATOM = re.compile(r"\w+|\s|[^\w\s]")
 _WORD = re.compile(r"[^\W_]+")
 # A character between words as it is spelled within JSON: no letter, no digit, nothing to escape.
 _MARK = r"/[^\p{L}\p{N}\x22\\\x00-\x1f]|\\[\x22\\nrtbf]/"
+# Without spaces around it: nobody asks for a file called " notes".
+_TRIMMED, _TRIMMED_OR_EMPTY = r"/\S(.*\S)?/", r"/(\S(.*\S)?)?/"
 ANY_NUMBER = "#"  # among a parameter's own words: every number is one of them
 EMPTY = ""  # among a parameter's own words: the value may be empty
 _STRING, _NULL = {"type": "string"}, {"type": "null"}
@@ -102,7 +105,7 @@ class _Rules:
             listed = json.dumps({"substring_chunks": chunks}, ensure_ascii=False)
             spans.append(f"SPAN{len(spans)}")
             self._rules.append(f"{spans[-1]}: %regex {listed}")
-        self._rules.append(f"SPAN: ({' | '.join(spans)}) & /.+/")
+        self._rules.append(f"SPAN: ({' | '.join(spans)}) & {_TRIMMED}")
         return self._rule('"\\"" SPAN "\\""')
 
     def _rule(self, body: str) -> str:
@@ -140,8 +143,8 @@ class _Rules:
         if either:
             self._rules.append(f"{word}: /{'|'.join(either)}/")
             body = f"MARK* ({word} MARK+)* {word}?"
-        some = "" if EMPTY in own else " & /.+/"
-        self._rules.append(f"{value}: ({body}){some}")
+        some = _TRIMMED_OR_EMPTY if EMPTY in own else _TRIMMED
+        self._rules.append(f"{value}: ({body}) & {some}")
         return self._rule(f'"\\"" {value} "\\""')
 
     def _object(self, properties: Mapping[str, Any], required: frozenset[str], path: str) -> str:

@@ -1,0 +1,70 @@
+"""How fine argument writers are cut: one for all tools, one with a delta, a set's, a tool's.
+
+    python tests/bench/granularity.py [--out runs/granularity] [--save FILE]
+
+The rows of recipes/granularity.toml learn the same examples of the sample's `git` tools (those of
+`make evidence`), all from the sample's general writer; each is exported as cpu-int4 and asked for
+the arguments of held-out phrasings, the right tool given. Goes on where it was stopped.
+"""
+
+import argparse
+import json
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from bench import evidence
+from bench.runs import save_result, table
+
+RECIPE = Path(__file__).parent / "recipes" / "granularity.toml"
+ROWS = {"shared": ("shared",), "delta": ("delta.git",), "set": ("set.git",), "tool": ("tool.*",)}
+CASES = 200
+
+
+def main() -> None:
+    """Train, export, ask, mark; print a table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--out", type=Path, default=evidence.ROOT / "runs" / "granularity")
+    parser.add_argument("--threads", type=int, help="of the runtime; default: all cores")
+    parser.add_argument("--save", type=Path, help="also write the result here")
+    options = parser.parse_args()
+    out: Path = options.out.resolve()
+    out.mkdir(parents=True, exist_ok=True)
+    evidence.prepare_data()
+    cases = evidence.served_cases(out, CASES)
+    evidence.run("afx_train.cli", "run", str(RECIPE), "--out", str(out / "adapters"), "--resume")
+    rows = [_marked(name, out, cases, options.threads) for name in ROWS]
+    print(table([evidence.shown(row) for row in rows]))
+    if options.save is not None:
+        told = {"tool_set": evidence.TOOL_SET, "profile": evidence.PROFILE}
+        save_result(options.save, {**told, "model": evidence.MODEL, "rows": rows})
+
+
+def _marked(name: str, out: Path, cases: Path, threads: int | None) -> dict[str, Any]:
+    folder, bundle = out / name, out / name / "bundle"
+    found = sorted(f for pattern in ROWS[name] for f in (out / "adapters").glob(pattern))
+    if not (bundle / "afx.json").exists():
+        for adapter in found:
+            shutil.copytree(adapter, folder / "adapters" / adapter.name, dirs_exist_ok=True)
+        where = ["--profile", evidence.PROFILE, "--out", str(bundle)]
+        what = ["--model", evidence.MODEL, "--adapters", str(folder / "adapters")]
+        evidence.run("afx_export.cli", "build", *what, *where)
+    asked = (evidence.DATA / "tools", cases)
+    answers = evidence.answers_of("given-tool", bundle, asked, folder / "answers.jsonl", threads)
+    report = evidence.report_of(cases, answers)
+    cards = [json.loads((a / "afx_adapter.json").read_text(encoding="utf-8")) for a in found]
+    return {
+        "row": name,
+        "adapters": len(found),
+        "adapter_bytes": sum((a / "adapter_model.safetensors").stat().st_size for a in found),
+        "examples": sum(int(card["training"]["examples_seen"]) for card in cards),
+        "steps": sum(int(card["training"]["steps"]) for card in cards),
+        **evidence.costs_of(answers, stage="arguments"),
+        "arguments": report["arguments"],
+    }
+
+
+if __name__ == "__main__":
+    main()
