@@ -50,6 +50,9 @@ def test_a_parameter_is_worded_when_its_words_stood_before_or_are_its_own() -> N
     # a word of one value in twenty is none of the parameter's own
     strange = [trajectory(90, "the newest", {"path": "invented.md"}, "train")]
     assert "path" not in copied_parameters(items + strange)["files", "read"].worded
+    for text in ("plan/newest\n", "plan\tnewest", " newest"):  # no grammar of words allows these
+        broken = [trajectory(90, "the newest plan", {"path": text}, "train")]
+        assert "path" not in copied_parameters(items + broken)["files", "read"].worded
 
 
 def test_a_value_may_come_from_an_earlier_observation() -> None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from afx_train.trajectory import Trajectory
-from agentflux.contracts.spans import ANY_NUMBER, EMPTY, is_span, string_leaves, words
+from agentflux.contracts.spans import ANY_NUMBER, EMPTY, is_one_line, is_span, string_leaves, words
 
 MIN_EXAMPLES = 20
 MIN_SHARE = 0.99
@@ -64,7 +64,7 @@ class _Values:
     def add(self, value: str, texts: list[str], said: set[str]) -> None:
         self._spans += is_span(value, texts)
         new = {ANY_NUMBER if w.isdecimal() else w for w in words(value) if w not in said}
-        new |= {value} if value != value.strip() else set()  # no grammar of words lets it through
+        new |= set() if is_one_line(value) else {value}  # a word that no other value has
         self._new.append(frozenset(new if value else {EMPTY}))
 
     @property

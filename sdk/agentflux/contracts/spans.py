@@ -8,7 +8,7 @@ is held to these words, to those that belong to the parameter itself (`SELECT`),
 
 A parameter is named by its path: `path`, `edits[].oldText`, `files[]`. A span begins and ends
 between words and stays in one line. A word is a run of letters and digits: `_` parts two of them.
-No value has a space before or behind it.
+No value has a space before or behind it, or a line break in it.
 """
 
 import json
@@ -19,7 +19,8 @@ from typing import Any
 _ATOM = re.compile(r"\w+|\s|[^\w\s]")
 _WORD = re.compile(r"[^\W_]+")
 # A character between words as it is spelled within JSON: no letter, no digit, nothing to escape.
-_MARK = r"/[^\p{L}\p{N}\x22\\\x00-\x1f]|\\[\x22\\nrtbf]/"
+_MARK = r"/[^\p{L}\p{N}\x22\\\x00-\x1f]|\\[\x22\\]/"
+_LINE = re.compile(r"\S([^\x00-\x1f]*\S)?")
 # Without spaces around it: nobody asks for a file called " notes".
 _TRIMMED, _TRIMMED_OR_EMPTY = r"/\S(.*\S)?/", r"/(\S(.*\S)?)?/"
 ANY_NUMBER = "#"  # among a parameter's own words: every number is one of them
@@ -46,6 +47,11 @@ def is_span(text: str, texts: Iterable[str]) -> bool:
     if not atoms or atoms[0].isspace() or atoms[-1].isspace() or "\n" in text:
         return False
     return any(_stands_in(atoms, _ATOM.findall(line)) for t in texts for line in t.splitlines())
+
+
+def is_one_line(text: str) -> bool:
+    """Whether a value made of words may be the text: no space around it, no control character."""
+    return _LINE.fullmatch(text) is not None
 
 
 def words(text: str) -> list[str]:

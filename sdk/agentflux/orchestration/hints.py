@@ -15,6 +15,7 @@ of a name:
   (`agentflux.orchestration.retrieval`). `none` fits by what the bundle's bi-encoder learned, and
   without one, by shared words alone, not at all.
 
+- Where the request names the tool to use (`agentflux.orchestration.named`), it is that one.
 - After a call, s is the log-probability by the classifier of what is left of the request, where it
   knows all the tools and the last call did not fail; elsewhere the choice is the model's alone.
 """
@@ -29,6 +30,7 @@ from agentflux.contracts.intents import Intents
 from agentflux.contracts.prompts import FINISH, NONE, Situation
 from agentflux.contracts.retriever import BiEncoder
 from agentflux.contracts.tools import Catalog, ToolSpec
+from agentflux.orchestration.named import named_tools
 from agentflux.orchestration.shown import ShownTools
 from agentflux.ports import Scores
 
@@ -82,6 +84,8 @@ class SecondOpinions:
         tools = [tool for found in sets.values() for tool in found]
         if situation.steps:
             return self._of_later(situation, tools, lambda tool: tool.tool_set)
+        if named := {tool.tool_set for tool in named_tools(tools, situation.request)}:
+            return _of_named(named)
         if self._intents and (labelled := self._labelled(tools)):
             told = self._intents.log_probabilities(situation.request)
             by_set: dict[str, list[float]] = defaultdict(list)
@@ -103,6 +107,8 @@ class SecondOpinions:
         """Return what is said of a set's tools. own: the selector is that of this set."""
         if situation.steps:
             return self._of_later(situation, tools, lambda tool: tool.name)
+        if named := {tool.name for tool in named_tools(tools, situation.request)}:
+            return _of_named(named)
         if self._intents and (labelled := self._labelled(tools)):
             told = self._intents.log_probabilities(situation.request)
             routed = len(self._catalog) > 1  # then the other sets were weighed already
@@ -213,6 +219,11 @@ def _log(probability: float) -> float:
 
 
 _NEVER, _SELDOM = math.log(_FLOOR), math.log(1e-4)
+
+
+def _of_named(names: Set[str]) -> Opinion:
+    """Return that it is one of these; which one, the model says."""
+    return Opinion(scores=dict.fromkeys(names, -_NEVER), model=1.0, other=1.0, every=True)
 
 
 def _of_intents(scores: Mapping[str, float]) -> Opinion:

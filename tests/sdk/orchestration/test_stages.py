@@ -120,6 +120,18 @@ def test_where_no_adapter_knows_the_tools_the_words_of_the_request_count() -> No
         assert record.margin == pytest.approx(record.probability - record.alternatives[0][1])
 
 
+def test_a_tool_that_the_request_names_is_taken_whoever_says_otherwise() -> None:
+    script = [READ_OR_LIST, '{"path":"a"}']
+    sure = Saying(**SURE_OF_LIST)
+    asked = "show me what is here with the read tool"
+    decision, _ = decide_with(sure, script, sets=("files",), request=asked)
+    assert decision.call is not None
+    assert decision.call.tool == "read"
+    later, _ = decide_with(sure, script, sets=("files",), request=asked, steps=1)
+    assert later.call is not None
+    assert later.call.tool == "list"
+
+
 def test_trained_tools_and_later_steps_are_the_models_to_choose() -> None:
     situation = Situation(request="please read it")
     script = ["files", READ_OR_LIST, '{"path":"a"}']
