@@ -15,7 +15,9 @@ from afx_train.data.worlds import Need, ServerCommand, UnknownSlot
 from desk_worlds import contexts, vocabulary
 
 Cell = str | int | float
-_COLUMN_SLOTS = frozenset({"textcol", "numcol", "datecol", "col", "val", "newval", "num", "day"})
+_SCHEMA_SLOTS = frozenset(
+    {"table", "textcol", "numcol", "datecol", "col", "val", "newval", "num", "day"}
+)
 _TABLE_PREFIXES = ("tbl_", "tbl", "app_", "my_", "t_", "shop_", "old_", "team_")
 _TABLE_SUFFIXES = ("_2025", "_2026", "_archive", "_log", "_list", "_v2", "_data", "_new", "_backup")
 _SYNONYMS = {
@@ -93,8 +95,8 @@ class TablesWorld:
         )
 
     def needs_context(self, need: Need) -> bool:
-        """Where a column is an argument that the request does not name."""
-        return bool(_COLUMN_SLOTS & {name.rstrip("0123456789") for name in need.slots - need.told})
+        """Where a table or column is an argument that the request does not name."""
+        return bool(_SCHEMA_SLOTS & {name.rstrip("0123456789") for name in need.slots - need.told})
 
     def scene(self, rng: Random, need: Need) -> "TablesScene":
         """Draw a database."""
