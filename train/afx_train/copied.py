@@ -11,7 +11,7 @@ from agentflux.contracts.spans import ANY_NUMBER, EMPTY, is_one_line, is_span, s
 MIN_EXAMPLES = 20
 MIN_SHARE = 0.99
 # A parameter's own word stands in so many of its values, and in such a share of them.
-MIN_OWN_COUNT, MIN_OWN_SHARE = 5, 0.005
+MIN_OWN_COUNT, MIN_OWN_SHARE = 5, 0.002
 MAX_OWN_WORDS = 64
 
 
