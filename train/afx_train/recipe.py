@@ -120,7 +120,9 @@ class ExampleShares(_Section):
     """Share of first-call examples whose right answer is missing from the catalog (`none`): of a
     catalog that is offered in parts, or that has shortened renderings."""
     balance_cap: float = Field(default=2.0, gt=0)
-    """A label gives at most so many times the median label's examples an epoch."""
+    """A label gives at most so many times the median label's examples an epoch. Calls of a shape
+    that is seldom for their tool (an optional parameter, several items) come early in it, since
+    what one call in ten has is else not learned."""
     share: float = Field(default=1.0, gt=0, le=1)
     """Share of the training rows that is used, the same ones in every epoch."""
     max_row_tokens: int = Field(default=512, ge=16)
