@@ -40,6 +40,9 @@ MEANT_MODEL, MEANT = 0.5, 1.0
 # The bi-encoder learned how often its own examples have no tool; beside a model that says so, too,
 # its `none` counts by so much less (a logit).
 NONE_LESS = 3.0
+# Of one tool set with fewer tools than this, in proportion: the fewer there are, the more is asked
+# that none serves. Found on dev requests of `samples/general` cut into small sets (`data parts`).
+MANY = 8
 # Found on the sample's dev split, where all of (0.5, 0.5), (0.5, 1) and (1, 1) do as well.
 INTENTS_MODEL, INTENTS = 0.5, 1.0
 # After a call, found there, too. The classifier learned from far more requests of one call than of
@@ -121,7 +124,10 @@ class SecondOpinions:
             return opinion
         if own or all(map(self._known, tools)):
             return None
-        return of_fits(self._shown.tool_matches(tool_set, tools, situation), self._shown.encoder)
+        fits = self._shown.tool_matches(tool_set, tools, situation)
+        routed = len(self._catalog) > 1
+        few = 1.0 if routed else min(1.0, len(tools) / MANY)
+        return of_fits(fits, self._shown.encoder, none_less=NONE_LESS * few)
 
     def _of_later(
         self, situation: Situation, tools: Sequence[ToolSpec], name_of: Callable[[ToolSpec], str]
@@ -151,11 +157,13 @@ class SecondOpinions:
         return (tool.tool_set, tool.name) in self._trained
 
 
-def of_fits(scores: Mapping[str, float], encoder: BiEncoder | None) -> Opinion:
+def of_fits(
+    scores: Mapping[str, float], encoder: BiEncoder | None, *, none_less: float = NONE_LESS
+) -> Opinion:
     """Return what fits say of names: their logits by the bi-encoder, or BM25 without one."""
     if encoder is None:
         return Opinion(scores=scores, model=SHARED_MODEL, other=SHARED, every=True)
-    told = {**scores, NONE: encoder.none - NONE_LESS}
+    told = {**scores, NONE: encoder.none - none_less}
     return Opinion(scores=told, model=MEANT_MODEL, other=MEANT, every=True)
 
 

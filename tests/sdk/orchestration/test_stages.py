@@ -408,6 +408,23 @@ def test_of_unknown_tools_the_bi_encoder_says_how_well_none_fits(
     assert (decision.call and decision.call.tool) == tool
 
 
+@pytest.mark.parametrize(("sets", "tool"), [(("files",), None), (("files", "clock"), "list")])
+def test_where_one_set_offers_few_tools_none_is_likelier_than_where_the_router_weighed_it(
+    sets: tuple[str, ...], tool: str | None
+) -> None:
+    doubt = Scores(
+        best="list", probability=0.6, margin=0.2, usage=Usage(), alternatives=(("none", 0.4),)
+    )
+    routed: list[Entry] = ["files"] if len(sets) > 1 else []
+    stages, _ = scripted_stages(
+        [*routed, doubt, '{"path":"a"}'],
+        catalog={name: CATALOG[name] for name in sets},
+        experts=Experts(retriever=Meaning(3.0)),
+    )
+    decision = stages.decide(asked("qwerty"), emit=lambda event: None, cancel=None)
+    assert (decision.call and decision.call.tool) == tool
+
+
 def test_a_threshold_holds_for_the_adapter_that_it_was_found_for_and_for_no_other() -> None:
     bundle = manifest(
         [
