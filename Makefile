@@ -102,8 +102,8 @@ bfcl: $(READY)  ## BFCL: 100 rows of each of three categories, judged by its own
 evidence: $(READY)  ## Base in three ways, joint, matched, decoupled on one tool set, exported and asked (long)
 	@$(BIN)/python tests/bench/evidence.py --save $(RESULTS)/evidence.json
 
-evidence-quick: $(READY)  ## Two rows of the evidence again, those without training of their own (minutes)
-	@$(BIN)/python tests/bench/evidence.py --row base --row sample --out runs/evidence-quick
+evidence-quick: $(READY)  ## One row of the evidence again, with its training: decoupled
+	@$(BIN)/python tests/bench/evidence.py --row decoupled --out runs/evidence-quick
 
 granularity: $(READY)  ## Argument writers for all tools, with a delta, for a set, for a tool (an hour)
 	@$(BIN)/python tests/bench/granularity.py --save $(RESULTS)/granularity.json

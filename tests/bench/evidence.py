@@ -30,7 +30,10 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from bench.evidence_picture import evidence_svg
 from bench.runs import save_result, table
 
+from afx_train.outputs import WEIGHTS
 from afx_train.trajectory import read_trajectories, write_trajectories
+from agentflux.contracts.bundle import MANIFEST
+from agentflux.contracts.cards import CARD
 
 ROOT = Path(__file__).parents[2]
 DESK = ROOT / "samples" / "desk_assistant"
@@ -134,11 +137,9 @@ def prepare_data() -> None:
 
 def draw_cases(out: Path) -> tuple[Path, Path]:
     """The same cases every time: known tools and none at all; and tools held out."""
-    known, served, unserved = out / "cases.jsonl", [], []
-    for line in _test_lines(DATA, out):
-        (served if json.loads(line)["gold"]["tool"] else unserved).append(line)
+    known, unseen = out / "cases.jsonl", out / "unseen.jsonl"
+    served, unserved = _known_lines(out)
     _write(known, served[:SERVED_CASES] + unserved[:UNSERVED_CASES])
-    unseen = out / "unseen.jsonl"
     _write(unseen, _test_lines(UNSEEN, out)[:UNSEEN_CASES])
     return known, unseen
 
@@ -146,9 +147,16 @@ def draw_cases(out: Path) -> tuple[Path, Path]:
 def served_cases(out: Path, count: int) -> Path:
     """So many cases of the known tools, the same every time."""
     path = out / "served.jsonl"
-    lines = [line for line in _test_lines(DATA, out) if json.loads(line)["gold"]["tool"]]
-    _write(path, lines[:count])
+    _write(path, _known_lines(out)[0][:count])
     return path
+
+
+def _known_lines(out: Path) -> tuple[list[str], list[str]]:
+    """The cases that a known tool serves, and those that none does."""
+    served, unserved = list[str](), list[str]()
+    for line in _test_lines(DATA, out):
+        (served if json.loads(line)["gold"]["tool"] else unserved).append(line)
+    return served, unserved
 
 
 def _test_lines(data: Path, out: Path) -> list[str]:
@@ -188,14 +196,11 @@ def _marked(  # noqa: PLR0913 - what one row is made of
     folder = out / ("base" if name in UNTRAINED else name)
     own = [DESK / "adapters" / adapter for adapter in SAMPLE] if name == "sample" else []
     trained = own or sorted((folder / "adapters").glob("*"))
-    adapters = [path for f in trained if (path := f / "afx_adapter.json").is_file()]
-    asked_of = (*adapters, cases, unseen)
+    adapters = [adapter for adapter in trained if (adapter / CARD).is_file()]
+    asked_of = (*(adapter / CARD for adapter in adapters), cases, unseen)
     made_of = hashlib.sha256(b"".join(path.read_bytes() for path in asked_of)).hexdigest()
     bundle = folder / f"bundle-{made_of[:8]}"
-    if not (bundle / "afx.json").exists():
-        given = [word for path in adapters for word in ("--adapters", str(path.parent))]
-        what = ["--model", MODEL, "--profile", PROFILE, "--out", str(bundle)]
-        run("afx_export.cli", "build", *what, *given)
+    build_bundle(bundle, adapters)
 
     def asked(way: str, of: Path, tools: Path) -> Path:
         answers = folder / f"{way}-{of.stem}-{threads or 'all'}-{made_of[:8]}.jsonl"
@@ -204,8 +209,6 @@ def _marked(  # noqa: PLR0913 - what one row is made of
     way = name if name in UNTRAINED[:-1] else "model-alone"
     answers = asked(way, cases, DATA)
     report, further = report_of(cases, answers), {}
-    weights = [path.parent / "adapter_model.safetensors" for path in adapters]
-    cards = [json.loads(path.read_text(encoding="utf-8"))["training"] for path in adapters]
     if adapters:
         further["given_tool"] = report_of(cases, asked("given-tool", cases, DATA))["arguments"]
     if adapters and name != "sample":
@@ -213,14 +216,30 @@ def _marked(  # noqa: PLR0913 - what one row is made of
         further |= {"unseen_tool": new["tool"], "unseen_call": new["call"]}
     return {
         "row": name,
-        "adapters": len(adapters),
-        "adapter_bytes": sum(path.stat().st_size for path in weights),
-        "examples": sum(int(card["examples_seen"]) for card in cards),
-        "steps": sum(int(card["steps"]) for card in cards),
+        **effort(adapters),
         "cases": report["cases"],
         "failed": report["failed"],
         **costs_of(answers),
         **{mark: further.get(mark, report.get(mark)) for mark in MARKS},
+    }
+
+
+def build_bundle(bundle: Path, adapters: Sequence[Path]) -> None:
+    """Export the base model with these adapter folders, where that is not done yet."""
+    if not (bundle / MANIFEST).exists():
+        given = [word for adapter in adapters for word in ("--adapters", str(adapter))]
+        what = ["--model", MODEL, "--profile", PROFILE, "--out", str(bundle)]
+        run("afx_export.cli", "build", *what, *given)
+
+
+def effort(adapters: Sequence[Path]) -> dict[str, int]:
+    """How many adapters, their bytes, and what training went over, all together."""
+    cards = [json.loads((a / CARD).read_text(encoding="utf-8"))["training"] for a in adapters]
+    return {
+        "adapters": len(adapters),
+        "adapter_bytes": sum((adapter / WEIGHTS).stat().st_size for adapter in adapters),
+        "examples": sum(int(card["examples_seen"]) for card in cards),
+        "steps": sum(int(card["steps"]) for card in cards),
     }
 
 
@@ -240,6 +259,7 @@ def answers_of(
 
 
 def report_of(cases: Path, answers: Path) -> dict[str, Any]:
+    """Return what `afx-train score` says of predictions."""
     told = ["--cases", str(cases), "--predictions", str(answers), "--json"]
     report: dict[str, Any] = json.loads(run("afx_train.cli", "score", *told))
     return report

@@ -8,8 +8,6 @@ the arguments of held-out phrasings, the right tool given. Goes on where it was 
 """
 
 import argparse
-import json
-import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -19,7 +17,7 @@ from bench import evidence
 from bench.runs import save_result, table
 
 RECIPE = Path(__file__).parent / "recipes" / "granularity.toml"
-ROWS = {"shared": ("shared",), "delta": ("delta.git",), "set": ("set.git",), "tool": ("tool.*",)}
+ROWS = {"shared": "shared", "delta": "delta.git", "set": "set.git", "tool": "tool.*"}
 CASES = 200
 
 
@@ -44,25 +42,15 @@ def main() -> None:
 
 def _marked(name: str, out: Path, cases: Path, threads: int | None) -> dict[str, Any]:
     folder, bundle = out / name, out / name / "bundle"
-    found = sorted(f for pattern in ROWS[name] for f in (out / "adapters").glob(pattern))
-    if not (bundle / "afx.json").exists():
-        for adapter in found:
-            shutil.copytree(adapter, folder / "adapters" / adapter.name, dirs_exist_ok=True)
-        where = ["--profile", evidence.PROFILE, "--out", str(bundle)]
-        what = ["--model", evidence.MODEL, "--adapters", str(folder / "adapters")]
-        evidence.run("afx_export.cli", "build", *what, *where)
+    adapters = sorted((out / "adapters").glob(ROWS[name]))
+    evidence.build_bundle(bundle, adapters)
     asked = (evidence.DATA / "tools", cases)
     answers = evidence.answers_of("given-tool", bundle, asked, folder / "answers.jsonl", threads)
-    report = evidence.report_of(cases, answers)
-    cards = [json.loads((a / "afx_adapter.json").read_text(encoding="utf-8")) for a in found]
     return {
         "row": name,
-        "adapters": len(found),
-        "adapter_bytes": sum((a / "adapter_model.safetensors").stat().st_size for a in found),
-        "examples": sum(int(card["training"]["examples_seen"]) for card in cards),
-        "steps": sum(int(card["training"]["steps"]) for card in cards),
+        **evidence.effort(adapters),
         **evidence.costs_of(answers, stage="arguments"),
-        "arguments": report["arguments"],
+        "arguments": evidence.report_of(cases, answers)["arguments"],
     }
 
 

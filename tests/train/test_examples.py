@@ -145,9 +145,7 @@ def test_argument_objects_of_a_seldom_shape_come_earlier(tasks: dict[str, Task])
     usual = [replace(example, id=f"u{n}", shape="{path:}") for n in range(900)]
     seldom = [replace(example, id=f"s{n}", shape="{dry:True,path:}") for n in range(100)]
     drawn = Counter(e.shape for e in balanced([*usual, *seldom], cap=2.0, rng=Random(1))[:200])
-    assert (
-        35 <= drawn["{dry:True,path:}"] <= 65
-    )  # of 20 in an even draw; a root's share is a fourth
+    assert 35 <= drawn["{dry:True,path:}"] <= 65  # an even draw has 20, the root's share is 50
     single = [replace(example, id=f"x{n}", shape=f"{{n{n}:}}") for n in range(100)]
     drawn = Counter(e.shape for e in balanced([*usual, *single], cap=2.0, rng=Random(1))[:200])
     assert 100 <= drawn["{path:}"]  # shapes that occur once are no more than one of thirty

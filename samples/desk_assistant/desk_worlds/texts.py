@@ -120,20 +120,9 @@ TECHNICAL = (
     *("def {key}(x): return x * {n}", "import {word}", "{m}.{k}.{n}", "v{m}.{k}", "{word},{n},{k}"),
     *("{key},{key2},{word}", "https://example.org/{word}?{key}={n}", "{word}@example.org", "{n} %"),
     *("2026-0{m}-1{m}T0{k}:15:00+00:00", "0{k}:30 {deed}", "TODO: {deed}", "Total: {n}.50 EUR"),
-    *(
-        "<{word}>",
-        "{title} (draft {k})",
-        "{word} & {word2}",
-        "{key}[{k}] = {n}",
-        "${key}",
-        "~{n} km",
-    ),
-    *(
-        "{title}: {deed}; {word} {n}",
-        "if {key} > {n}: {word}",
-        "{word}/*.tmp",
-        "alias {word}='ls -l'",
-    ),
+    *("<{word}>", "{title} (draft {k})", "{word} & {word2}", "{key}[{k}] = {n}", "${key}"),
+    *("~{n} km", "{title}: {deed}; {word} {n}", "if {key} > {n}: {word}", "{word}/*.tmp"),
+    "alias {word}='ls -l'",
 )
 
 

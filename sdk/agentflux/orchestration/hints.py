@@ -14,7 +14,6 @@ of a name:
 - Where no adapter was trained for the tools, s is how well the request fits the descriptions
   (`agentflux.orchestration.retrieval`). `none` fits by what the bundle's bi-encoder learned, and
   without one, by shared words alone, not at all.
-
 - Where the request names the tool to use (`agentflux.orchestration.named`), it is that one.
 - After a call, s is the log-probability by the classifier of what is left of the request, where it
   knows all the tools and the last call did not fail; elsewhere the choice is the model's alone.
@@ -78,9 +77,10 @@ class SecondOpinions:
     def __init__(
         self, manifest: Manifest, catalog: Catalog, shown: ShownTools, intents: Intents | None
     ) -> None:
-        self._catalog, self._shown, self._intents = catalog, shown, intents
+        self._shown, self._intents = shown, intents
         self._trained = {(tool.tool_set, tool.name) for tool in manifest.catalog}
         self._labels = frozenset(intents.labels) if intents else frozenset[str]()
+        self._routed = len(catalog) > 1  # what is chosen from was weighed against the other sets
 
     def of_sets(self, sets: Catalog, situation: Situation) -> Opinion | None:
         """Return what is said of the tool sets that the router chooses from."""
@@ -114,8 +114,7 @@ class SecondOpinions:
             return _of_named(named)
         if self._intents and (labelled := self._labelled(tools)):
             told = self._intents.log_probabilities(situation.request)
-            routed = len(self._catalog) > 1  # then the other sets were weighed already
-            none = told.get(NONE, _NEVER) if routed else _rest(told, labelled)
+            none = told.get(NONE, _NEVER) if self._routed else _rest(told, labelled)
             scores = {tool.name: told[_label(tool)] for tool in labelled}
             opinion = _of_intents(scores | {NONE: none})
             if strangers := {tool.name for tool in tools} - scores.keys():
@@ -125,8 +124,7 @@ class SecondOpinions:
         if own or all(map(self._known, tools)):
             return None
         fits = self._shown.tool_matches(tool_set, tools, situation)
-        routed = len(self._catalog) > 1
-        few = 1.0 if routed else min(1.0, len(tools) / MANY)
+        few = 1.0 if self._routed else min(1.0, len(tools) / MANY)
         return of_fits(fits, self._shown.encoder, none_less=NONE_LESS * few)
 
     def _of_later(
@@ -227,11 +225,12 @@ def _log(probability: float) -> float:
 
 
 _NEVER, _SELDOM = math.log(_FLOOR), math.log(1e-4)
+_SURE = -_NEVER  # outweighs whatever a model says
 
 
 def _of_named(names: Set[str]) -> Opinion:
     """Return that it is one of these; which one, the model says."""
-    return Opinion(scores=dict.fromkeys(names, -_NEVER), model=1.0, other=1.0, every=True)
+    return Opinion(scores=dict.fromkeys(names, _SURE), model=1.0, other=1.0, every=True)
 
 
 def _of_intents(scores: Mapping[str, float]) -> Opinion:
