@@ -102,8 +102,9 @@ bfcl: $(READY)  ## BFCL: 100 rows of each of three categories, judged by its own
 evidence: $(READY)  ## Base in three ways, joint, matched, decoupled on one tool set, exported and asked (long)
 	@$(BIN)/python tests/bench/evidence.py --save $(RESULTS)/evidence.json
 
-evidence-quick: $(READY)  ## One row of the evidence again, with its training: decoupled
-	@$(BIN)/python tests/bench/evidence.py --row decoupled --out runs/evidence-quick
+evidence-quick: $(READY)  ## The decoupled row with a third of the examples, trained and marked again
+	@$(BIN)/python tests/bench/evidence.py --row decoupled --out runs/evidence-quick \
+	  --recipe tests/bench/recipes/evidence-quick.toml
 
 granularity: $(READY)  ## Argument writers for all tools, with a delta, for a set, for a tool (an hour)
 	@$(BIN)/python tests/bench/granularity.py --save $(RESULTS)/granularity.json

@@ -1,6 +1,6 @@
 """The evidence at a small budget: does decoupling help, on exported int4 bundles?
 
-    python tests/bench/evidence.py [--row ROW ...] [--out runs/evidence] [--save FILE]
+    python tests/bench/evidence.py [--row ROW ...] [--recipe FILE] [--out FOLDER] [--save FILE]
 
 A joint adapter, one with as many parameters as the decoupled set, and the decoupled adapters learn
 the same examples of the sample's `git` tools (recipes/evidence.toml), are exported as cpu-int4 and
@@ -10,8 +10,9 @@ without a grammar (free-stages), and with one (base); and the sample's own adapt
 which went over far more (sample). What was trained is asked once more with the right tool given, so
 that only the arguments are the model's (given_tool), and for two tools that none of these rows was
 trained for, in the list of all (unseen_tool, unseen_call; the sample's was). Goes on where it was
-stopped. Where docs/benchmarks/evidence.json has earlier marks of a row in the same cell, each must
-lie inside their 95 % interval (exit code 5 otherwise); not with --save, which replaces them.
+stopped. Where a docs/benchmarks/evidence*.json has earlier marks of a row in the same cell (the
+same cases, the same recipe), each must lie inside their 95 % interval (exit code 5 otherwise); not
+with --save, which replaces them and keeps the rows of the same cell that were not asked for.
 """
 
 import argparse
@@ -39,7 +40,7 @@ ROOT = Path(__file__).parents[2]
 DESK = ROOT / "samples" / "desk_assistant"
 RECIPE = Path(__file__).parent / "recipes" / "evidence.toml"
 WHOLE, DATA, UNSEEN = (ROOT / "runs" / "evidence" / name for name in ("whole", "data", "unseen"))
-KNOWN = ROOT / "docs" / "benchmarks" / "evidence.json"
+KNOWN = ROOT / "docs" / "benchmarks"
 MODEL, PROFILE, TOOL_SET = "smollm2-135m-instruct", "cpu-int4", "git"
 UNTRAINED = ("one-call", "free-stages", "base")
 CONTROLS = ("joint", "matched")
@@ -65,6 +66,7 @@ def main() -> None:
     """Train, export, ask and mark each row; print a table and compare with what is known."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, default=ROOT / "runs" / "evidence")
+    parser.add_argument("--recipe", type=Path, default=RECIPE, help="what the rows are trained by")
     parser.add_argument(
         "--row", action="append", choices=ROWS, help="only this row; may be given again"
     )
@@ -76,17 +78,21 @@ def main() -> None:
     prepare_data()
     cases, unseen = draw_cases(out)
     names = options.row or ROWS
-    _train(out, names)
+    _train(options.recipe, out, names)
     rows = [_marked(name, out, cases, unseen, options.threads) for name in names]
     cell = {
         "tool_set": TOOL_SET,
         "split": "test, by phrasing",
         "held_out": sorted(HELD_OUT),
         "cases": [SERVED_CASES, UNSERVED_CASES, UNSEEN_CASES],
-        "recipe_sha256": hashlib.sha256(RECIPE.read_bytes()).hexdigest(),
+        "cases_sha256": _digest(cases, unseen),
+        "recipe_sha256": _digest(options.recipe),
         "model": MODEL,
     }
-    known = json.loads(KNOWN.read_text(encoding="utf-8")) if KNOWN.is_file() else {}
+    known = _known_rows(cell)
+    if options.save is not None:
+        made = [*rows, *(row for name, row in known.items() if name not in names)]
+        rows = sorted(made, key=lambda row: ROWS.index(row["row"]))
     result = {
         "cell": cell,
         "profile": PROFILE,
@@ -96,13 +102,12 @@ def main() -> None:
     for path in (out / "result.json", options.save):
         if path is not None:
             save_result(path, result)
-    if options.save is not None:
+    if options.save is not None and len(rows) > 1:
         title = f"{TOOL_SET} tools, {MODEL}, {PROFILE}, unseen phrasings"
         svg = evidence_svg(rows, title=title)
         options.save.with_suffix(".svg").write_text(svg, encoding="utf-8")
     print(table([shown(row) for row in rows]))
-    same = known.get("cell") == cell and not options.save
-    outside = _outside(rows, known["rows"]) if same else []
+    outside = [] if options.save else _outside(rows, known)
     for line in outside:
         print(line, file=sys.stderr)
     sys.exit(FAILED_CHECK if outside else 0)
@@ -174,20 +179,20 @@ def _write(path: Path, lines: Sequence[str]) -> None:
     partial.replace(path)
 
 
-def _train(out: Path, names: Sequence[str]) -> None:
+def _train(recipe: Path, out: Path, names: Sequence[str]) -> None:
     """The decoupled adapters side by side, then the two joint ones side by side."""
     if "decoupled" in names:
-        _run_recipe("decoupled", out)
+        _run_recipe(recipe, "decoupled", out)
     with ThreadPoolExecutor(max_workers=2) as pool:
         controls = [name for name in names if name in CONTROLS]
-        for done in [pool.submit(_run_recipe, name, out) for name in controls]:
+        for done in [pool.submit(_run_recipe, recipe, name, out) for name in controls]:
             done.result()
 
 
-def _run_recipe(name: str, out: Path) -> None:
+def _run_recipe(recipe: Path, name: str, out: Path) -> None:
     control = [] if name == "decoupled" else ["--control", name]
     folder = ["--out", str(out / name / "adapters")]
-    run("afx_train.cli", "run", str(RECIPE), *folder, "--resume", "--threads", "1", *control)
+    run("afx_train.cli", "run", str(recipe), *folder, "--resume", "--threads", "1", *control)
 
 
 def _marked(  # noqa: PLR0913 - what one row is made of
@@ -198,7 +203,7 @@ def _marked(  # noqa: PLR0913 - what one row is made of
     trained = own or sorted((folder / "adapters").glob("*"))
     adapters = [adapter for adapter in trained if (adapter / CARD).is_file()]
     asked_of = (*(adapter / CARD for adapter in adapters), cases, unseen)
-    made_of = hashlib.sha256(b"".join(path.read_bytes() for path in asked_of)).hexdigest()
+    made_of = _digest(*asked_of)
     bundle = folder / f"bundle-{made_of[:8]}"
     build_bundle(bundle, adapters)
 
@@ -291,9 +296,19 @@ def _share(mark: dict[str, Any]) -> str:
     return f"{value:.1%} ({mark['low']:.1%}-{mark['high']:.1%}, n={mark['count']})"
 
 
-def _outside(rows: list[dict[str, Any]], known: list[dict[str, Any]]) -> list[str]:
+def _digest(*files: Path) -> str:
+    return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()
+
+
+def _known_rows(cell: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """The rows that were saved for this cell, by name."""
+    saved = [json.loads(path.read_text(encoding="utf-8")) for path in KNOWN.glob("evidence*.json")]
+    same = [result["rows"] for result in saved if result["cell"] == cell]
+    return {row["row"]: row for rows in same for row in rows}
+
+
+def _outside(rows: list[dict[str, Any]], earlier: dict[str, dict[str, Any]]) -> list[str]:
     """Name the marks that lie outside the interval that was found before."""
-    earlier = {row["row"]: row for row in known}
     found: list[str] = []
     for row in rows:
         for mark in MARKS:

@@ -50,9 +50,7 @@ class FilesScene:
         self._drawn: dict[str, Value] = {}
         self.folders, self.files = _draw_tree(rng)
         self.contents: dict[str, str] = {}
-        self._absolute = (
-            need.shown and not need.root.startswith("C:") and rng.random() < _ABSOLUTE_SHARE
-        )
+        self._absolute = need.shown and "\\" not in need.root and rng.random() < _ABSOLUTE_SHARE
         self._dir = self._main_folder()
 
     @property

@@ -273,10 +273,10 @@ class _History:
 
 
 def _repo_path(rng: Random, root: str) -> str:
-    joint = "\\" if root.startswith("C:") else "/"
+    joint = "\\" if "\\" in root else "/"
     if root and rng.random() < 0.55:
         return root + joint + rng.choice((*_REPO_FOLDERS, rng.choice(vocabulary.DIR_WORDS)))
-    return vocabulary.root_path(rng).replace("C:\\", "/").replace("\\", "/")
+    return vocabulary.root_path(rng)
 
 
 def _paths(rng: Random, count: int) -> list[str]:

@@ -11,6 +11,7 @@ from typing import Any, cast
 
 from afx_train.data.grammar import load_yaml
 from afx_train.data.template import Value
+from afx_train.data.verify import Rejected
 from afx_train.data.worlds import Need, ServerCommand, UnknownSlot
 from desk_worlds import contexts, vocabulary
 
@@ -162,7 +163,10 @@ class TablesScene:
         database.close()
 
     def observed(self, tool: str, text: str) -> str:
-        """Nothing here differs from run to run."""
+        """Refuse errors: this server tells them as it tells results."""
+        if text.startswith(("Error:", "Database error:")):
+            message = f"{tool}: {text[:160]}"
+            raise Rejected(message)
         return text
 
     def _draw(self, base: str, name: str) -> Value:

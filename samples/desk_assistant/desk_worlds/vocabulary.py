@@ -129,6 +129,7 @@ TEMPORARY_ROOTS = (
     *("/data/sessions/{hex}", "/run/user/{number}/{word}.{name}", "/app/work/{name}"),
     "C:\\Users\\{user}\\AppData\\Local\\Temp\\tmp{name}",
 )
+FORWARD_SHARE = 0.3  # of the Windows paths, as Git and much else there write them
 _DRAWN = "abcdefghijklmnopqrstuvwxyz0123456789_"
 
 WORD_JOINTS = ("-", "_", " ", "")
@@ -183,9 +184,13 @@ def root_path(rng: Random) -> str:
         return f"/home/{user}/{middle}{name}"
     if kind < 0.66:
         return f"/Users/{user}/{rng.choice(('', 'Documents/', 'Desktop/'))}{name}"
-    if kind < 0.97:
+    if kind < 0.95:
         return f"{rng.choice(ROOT_PREFIXES)}/{name}"
-    return f"C:\\Users\\{user}\\{name}"
+    middle = rng.choice(
+        (f"C:/Users/{user}", f"C:/Users/{user}/Documents", "D:", "C:/work", "E:/data")
+    )
+    path = f"{middle}/{name}"
+    return path if rng.random() < FORWARD_SHARE else path.replace("/", "\\")
 
 
 def _temporary(rng: Random) -> str:

@@ -72,6 +72,20 @@ def test_calls_run_on_the_real_servers_and_are_the_same_each_time(
     assert "inputSchema" in listed[0]
 
 
+def test_an_error_that_a_server_tells_as_a_result_is_no_right_call(
+    tmp_path: Path, five_sets: Path
+) -> None:
+    wrong = "SELECT INTO {table} ({textcol}) VALUES ('{newval}')"
+    ask = "add {newval} as a {textcol} to {table}"
+    _grammar(five_sets, "sqlite", "write_query", f'{{query: "{wrong}"}}', ask, "false")
+    out = tmp_path / "out"
+    report = build_dataset(five_sets, SAMPLE / "worlds.py", None, out, only=["sqlite"])
+    assert report.rejected.keys() == {"sqlite.write_query"}
+    assert "SELECT queries are not allowed" in " ".join(report.failures)
+    steps = [s for path in out.glob("*.jsonl") for i in read_trajectories(path) for s in i.steps]
+    assert {step.tool for step in steps} == {"describe_table"}
+
+
 def test_a_repository_is_valid_git_and_has_the_hash_it_promised(
     tmp_path: Path, worlds: dict[str, World]
 ) -> None:

@@ -79,7 +79,11 @@ class Scene(Protocol):
         ...
 
     def observed(self, tool: str, text: str) -> str:
-        """Replace what differs from run to run (dates of today) by drawn values like it."""
+        """Replace what differs from run to run (dates of today) by drawn values like it.
+
+        Raises:
+            Rejected: the text says that the call failed, which the server did not mark.
+        """
         ...
 
 
