@@ -55,6 +55,23 @@ def test_a_parameter_is_worded_when_its_words_stood_before_or_are_its_own() -> N
         assert "path" not in copied_parameters(items + broken)["files", "read"].worded
 
 
+def test_a_worded_parameter_is_named_when_shown_names_stand_outside_its_quotes() -> None:
+    def asked(number: int, query: str, context: str) -> Trajectory:
+        item = trajectory(number, f"plan x, all {number} orders", {"query": query}, "train")
+        return item.model_copy(update={"context": context})
+
+    shown = "orders(order_no, plan)"
+    told = [
+        asked(n, f"SELECT order_no FROM orders WHERE plan = 'x' AND order_no > {n}", shown)
+        for n in range(40)
+    ]
+    untold = [asked(90 + n, "SELECT x FROM orders WHERE plan = 'x'", "") for n in range(5)]
+    assert copied_parameters([*told, *untold])["files", "read"].named == ("query",)
+    strange = [asked(80, "SELECT order_no FROM orders WHERE plan = x AND order_no > 80", shown)]
+    assert copied_parameters([*told, *strange])["files", "read"].named == ()
+    assert copied_parameters(untold * 10)["files", "read"].named == ()
+
+
 def test_a_value_may_come_from_an_earlier_observation() -> None:
     items = []
     for number in range(20):

@@ -1,17 +1,29 @@
 """Which string parameters the training data only ever copies from the texts at hand."""
 
+import json
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from afx_train.trajectory import Trajectory
-from agentflux.contracts.spans import ANY_NUMBER, EMPTY, is_one_line, is_span, string_leaves, words
+from agentflux.contracts.spans import (
+    ANY_NUMBER,
+    EMPTY,
+    LEAST_SHOWN,
+    bare_names,
+    is_one_line,
+    is_span,
+    names,
+    strange_names,
+    string_leaves,
+    words,
+)
 
 MIN_EXAMPLES = 20
 MIN_SHARE = 0.99
 # A parameter's own word stands in so many of its values, and in such a share of them.
-MIN_OWN_COUNT, MIN_OWN_SHARE = 5, 0.002
+MIN_OWN_COUNT, MIN_OWN_SHARE = 5, 0.001
 MAX_OWN_WORDS = 64
 
 
@@ -21,10 +33,11 @@ class Copying:
 
     copied: tuple[str, ...] = ()
     worded: Mapping[str, tuple[str, ...]] = field(default_factory=dict[str, tuple[str, ...]])
+    named: tuple[str, ...] = ()
 
     def as_fields(self) -> Mapping[str, Any]:
         """As the fields of a CatalogTool."""
-        return {"copied": self.copied, "worded": dict(self.worded)}
+        return {"copied": self.copied, "worded": dict(self.worded), "named": self.named}
 
 
 def copied_parameters(trajectories: Iterable[Trajectory]) -> dict[tuple[str, str], Copying]:
@@ -32,25 +45,29 @@ def copied_parameters(trajectories: Iterable[Trajectory]) -> dict[tuple[str, str
 
     A path counts with at least 20 training values of which at most 1 % break the rule: first that
     values are spans, then that they are made of words that stood before, or that so many values
-    have (`SELECT`, any number) that they belong to the parameter.
+    have (`SELECT`, any number) that they belong to the parameter. Of the latter, whether names are
+    those that are shown is said by at least 20 values with shown names, again with 1 % let off.
     """
     values: dict[tuple[str, str], dict[str, _Values]] = defaultdict(lambda: defaultdict(_Values))
     for trajectory in trajectories:
         if trajectory.split != "train":
             continue
-        texts = [trajectory.request, trajectory.context]
+        texts, telling = [trajectory.request, trajectory.context], [trajectory.context]
         for step in trajectory.steps:
             said = {word for text in texts for word in words(text)}
+            shown = names(telling)
             for path, value in string_leaves(step.arguments):
-                values[step.tool_set, step.tool][path].add(value, texts, said)
+                values[step.tool_set, step.tool][path].add(value, texts, said, shown)
             texts.append(step.observation)
+            telling += [step.observation, json.dumps(step.arguments, ensure_ascii=False)]
     found: dict[tuple[str, str], Copying] = {}
     for key, paths in sorted(values.items()):
         copied = tuple(path for path, seen in sorted(paths.items()) if seen.copied)
         own = {p: seen.own_words() for p, seen in sorted(paths.items()) if p not in copied}
         worded = {path: listed for path, listed in own.items() if listed is not None}
         if copied or worded:
-            found[key] = Copying(copied, worded)
+            named = tuple(path for path, own in worded.items() if paths[path].named(own))
+            found[key] = Copying(copied, worded, named)
     return found
 
 
@@ -60,8 +77,10 @@ class _Values:
     def __init__(self) -> None:
         self._spans = 0
         self._new = list[frozenset[str]]()  # of each value, the words that did not stand before
+        self._beside = list[tuple[str, frozenset[str]]]()  # each value, and the names shown beside
 
-    def add(self, value: str, texts: list[str], said: set[str]) -> None:
+    def add(self, value: str, texts: list[str], said: set[str], shown: frozenset[str]) -> None:
+        self._beside.append((value, shown))
         self._spans += is_span(value, texts)
         new = {ANY_NUMBER if w.isdecimal() else w for w in words(value) if w not in said}
         new |= set() if is_one_line(value) else {value}  # a word that no other value has
@@ -82,3 +101,9 @@ class _Values:
         if count < MIN_EXAMPLES or kept < MIN_SHARE * count or len(own) > MAX_OWN_WORDS:
             return None
         return tuple(sorted(own))
+
+    def named(self, own: Collection[str]) -> bool:
+        """Whether words outside single quotes are shown names, where such are shown."""
+        told = [b for b in self._beside if len(bare_names(b[0]) & b[1]) >= LEAST_SHOWN]
+        strange = sum(bool(strange_names(value, own, shown)) for value, shown in told)
+        return len(told) >= MIN_EXAMPLES and strange <= (1 - MIN_SHARE) * len(told)

@@ -132,7 +132,8 @@ class CatalogTool(_Model):
     `copied`: paths of string parameters that training only ever copied from the request, the
     context or an observation, such as `path` or `edits[].oldText`. `worded`: of those that it put
     together of words from there, each with the further words that it used (see
-    `agentflux.contracts.spans`).
+    `agentflux.contracts.spans`). `named`: of these, whose words outside single quotes were always
+    names that were shown, where names were.
     """
 
     tool_set: str
@@ -140,6 +141,7 @@ class CatalogTool(_Model):
     sha256: Sha256
     copied: tuple[str, ...] = ()
     worded: dict[str, tuple[str, ...]] = Field(default_factory=dict)
+    named: tuple[str, ...] = ()
 
     @property
     def copies(self) -> bool:

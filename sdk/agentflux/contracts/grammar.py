@@ -55,11 +55,13 @@ def copying_grammar(
     texts: Sequence[str],
     *,
     worded: Mapping[str, Collection[str]] = MappingProxyType({}),
+    named: Mapping[str, Collection[str]] = MappingProxyType({}),
 ) -> str:
     """Do as `arguments_grammar` does, with strings that are copied from the texts.
 
     Those at the paths `copied` are spans, those at `worded` are made of words from there and of
-    their own. Where the schema has no plain string at such a path, nothing is held to the texts.
+    their own; of those at `named` the words outside single quotes are such names. Where the schema
+    has no plain string at such a path, nothing is held to the texts.
 
     Raises:
         SchemaNotSupported: as `arguments_grammar` does.
@@ -68,7 +70,7 @@ def copying_grammar(
     if not copied and not worded:
         return plain
     try:
-        return copying_rules(_closed(tool.input_schema), copied, texts, worded)
+        return copying_rules(_closed(tool.input_schema), copied, texts, worded, named)
     except ValueError:
         return plain
 

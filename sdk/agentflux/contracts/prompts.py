@@ -174,6 +174,12 @@ def shown_texts(situation: Situation) -> tuple[str, ...]:
     return (situation.request, situation.context, *seen)
 
 
+def telling_texts(situation: Situation) -> tuple[str, ...]:
+    """Return what tells names: all that is shown but the request, and the earlier calls."""
+    made = (json.dumps(dict(s.call.arguments), ensure_ascii=False) for s in situation.steps)
+    return (*shown_texts(situation)[1:], *made)
+
+
 def chat_pieces(chat: ChatFormat, turns: Sequence[Turn]) -> tuple[str, ...]:
     """Lay a plain conversation out and open the assistant's next turn."""
     opened = {

@@ -9,21 +9,31 @@ is held to these words, to those that belong to the parameter itself (`SELECT`),
 A parameter is named by its path: `path`, `edits[].oldText`, `files[]`. A span begins and ends
 between words and stays in one line. A word is a run of letters and digits: `_` parts two of them.
 No value has a space before or behind it, or a line break in it.
+
+In a statement of SQL the words outside single quotes are names, and where the context lists tables
+and columns, the request's own word for one (`UPDATE order`) is wrong. So of a worded parameter
+whose training values bear it out, those words can be held to the names that are shown.
 """
 
 import json
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence, Set
+from types import MappingProxyType
 from typing import Any
 
 _ATOM = re.compile(r"\w+|\s|[^\w\s]")
 _WORD = re.compile(r"[^\W_]+")
+_NAME = re.compile(r"\w+")
+_QUOTED = re.compile(r"'[^']*'")
 # A character between words as it is spelled within JSON: no letter, no digit, nothing to escape.
 _MARK = r"/[^\p{L}\p{N}\x22\\\x00-\x1f]|\\[\x22\\]/"
+_MARK_IN_QUOTES = r"/[^\p{L}\p{N}'\x22\\\x00-\x1f]|\\[\x22\\]/"
+_MARK_OF_NAMES = r"/[^\p{L}\p{N}_'\x22\\\x00-\x1f]|\\[\x22\\]/"
 _LINE = re.compile(r"\S([^\x00-\x1f]*\S)?")
 # Without spaces around it: nobody asks for a file called " notes".
 _TRIMMED, _TRIMMED_OR_EMPTY = r"/\S(.*\S)?/", r"/(\S(.*\S)?)?/"
 ANY_NUMBER = "#"  # among a parameter's own words: every number is one of them
+LEAST_SHOWN = 2  # shown names that a text has where names are shown
 EMPTY = ""  # among a parameter's own words: the value may be empty
 _STRING, _NULL = {"type": "string"}, {"type": "null"}
 _OPEN = frozenset({"type", "default", "anyOf"})
@@ -59,17 +69,41 @@ def words(text: str) -> list[str]:
     return _WORD.findall(text)
 
 
+def names(texts: Iterable[str]) -> frozenset[str]:
+    """Return the runs of letters, digits and `_`."""
+    return frozenset(name for text in texts for name in _NAME.findall(text))
+
+
+def strange_names(text: str, own: Collection[str], shown: Set[str]) -> frozenset[str]:
+    """Return the names outside single quotes that are not shown, if names are shown at all.
+
+    They are when the text has two of them, and no more that are not. own: the parameter's words,
+    which need not be shown.
+    """
+    bare = bare_names(text)
+    known, strange = bare & shown, bare - shown - {*own}
+    return strange if len(known) >= max(LEAST_SHOWN, len(strange)) else frozenset()
+
+
+def bare_names(text: str) -> frozenset[str]:
+    """Return the names outside single quotes that are not numbers."""
+    found = names([_QUOTED.sub(" ", text)])
+    return frozenset(name for name in found if not name.isdecimal())
+
+
 def copying_rules(
     schema: Mapping[str, Any],
     copied: Collection[str],
     texts: Sequence[str],
     worded: Mapping[str, Collection[str]],
+    named: Mapping[str, Collection[str]] = MappingProxyType({}),
 ) -> str:
     """Write a Lark grammar of a closed object schema whose strings are copied.
 
     Those at `copied` are spans of the texts, those at `worded` made of words from there and of the
-    words that `worded` gives. Properties come in the schema's order, compact. What holds no copied
-    string stays JSON schema.
+    words that `worded` gives; of those at `named`, words outside single quotes are names that it
+    gives, or the parameter's own. Properties come in the schema's order, compact. What holds no
+    copied string stays JSON schema.
 
     Raises:
         ValueError: a path leads to no value of the schema, or the texts are empty, or the schema
@@ -78,7 +112,7 @@ def copying_rules(
     if '"$ref"' in json.dumps(schema):
         msg = "the schema has references"
         raise ValueError(msg)
-    return _Rules(frozenset(copied), texts, worded).start(schema)
+    return _Rules(frozenset(copied), texts, worded, named).start(schema)
 
 
 def _stands_in(atoms: list[str], line: list[str]) -> bool:
@@ -88,10 +122,15 @@ def _stands_in(atoms: list[str], line: list[str]) -> bool:
 
 class _Rules:
     def __init__(
-        self, copied: frozenset[str], texts: Sequence[str], worded: Mapping[str, Collection[str]]
+        self,
+        copied: frozenset[str],
+        texts: Sequence[str],
+        worded: Mapping[str, Collection[str]],
+        named: Mapping[str, Collection[str]],
     ) -> None:
         self._copied, self._rules = copied | worded.keys(), list[str]()
         self._worded, self._said = worded, frozenset(w for text in texts for w in words(text))
+        self._named = named
         stripped = (line.strip() for text in texts for line in text.splitlines())
         lines = [line for line in dict.fromkeys(stripped) if line]
         if not lines or not self._copied:
@@ -100,6 +139,8 @@ class _Rules:
         self._span = self._spans(lines) if copied else ""
         if worded:
             self._rules.append(f"MARK: {_MARK}")
+        if named:
+            self._rules += [f"INNER: {_MARK_IN_QUOTES}", f"OUTER: {_MARK_OF_NAMES}"]
 
     def start(self, schema: Mapping[str, Any]) -> str:
         return "\n".join([f"start: {self._value(schema, '')}", *self._rules])
@@ -138,7 +179,10 @@ class _Rules:
         kinds = schema.get("anyOf", [{"type": schema.get("type")}])
         if set(schema) - _OPEN or kinds not in ([_STRING], [_STRING, _NULL]):
             return self._rule(f"%json {json.dumps(schema)}")  # an enum, a number: has its own rule
-        value = self._of_words(self._worded[path]) if path in self._worded else self._span
+        if path in self._named:
+            value = self._of_names(self._named[path], self._worded.get(path, ()))
+        else:
+            value = self._of_words(self._worded[path]) if path in self._worded else self._span
         return value if len(kinds) == 1 else self._rule(f'{value} | "null"')
 
     def _of_words(self, own: Collection[str]) -> str:
@@ -151,6 +195,18 @@ class _Rules:
             body = f"MARK* ({word} MARK+)* {word}?"
         some = _TRIMMED_OR_EMPTY if EMPTY in own else _TRIMMED
         self._rules.append(f"{value}: ({body}) & {some}")
+        return self._rule(f'"\\"" {value} "\\""')
+
+    def _of_names(self, shown: Collection[str], own: Collection[str]) -> str:
+        number = len(self._rules)
+        name, word, value = f"NAME{number}", f"WORD{number}", f"NAMES{number}"
+        listed = sorted({*shown, *own} - {ANY_NUMBER, EMPTY})
+        self._rules.append(f"{name}: /{'|'.join([*listed, '[0-9]+'])}/")
+        self._rules.append(f"{word}: /{'|'.join([*sorted(self._said), '[0-9]+'])}/")
+        quoted = f'"\'" INNER* ({word} INNER+)* {word}? "\'"'
+        between = f"(OUTER | {quoted})"
+        body = f"{between}* ({name} {between}+)* {name}?"
+        self._rules.append(f"{value}: ({body}) & {_TRIMMED}")
         return self._rule(f'"\\"" {value} "\\""')
 
     def _object(self, properties: Mapping[str, Any], required: frozenset[str], path: str) -> str:

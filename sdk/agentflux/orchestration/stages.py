@@ -16,6 +16,7 @@ from agentflux.contracts.bundle import AdapterEntry, CatalogTool, Manifest
 from agentflux.contracts.experts import NO_EXPERTS, Experts
 from agentflux.contracts.grammar import copying_grammar
 from agentflux.contracts.prompts import Situation, StagePrompt
+from agentflux.contracts.spans import names, strange_names, string_leaves
 from agentflux.contracts.tools import Catalog, ToolCall, ToolSpec
 from agentflux.contracts.validation import check_arguments
 from agentflux.errors import SchemaNotSupported
@@ -28,6 +29,7 @@ from agentflux.orchestration.shown import ShownTools
 from agentflux.ports import (
     CancelToken,
     Choosing,
+    Completion,
     Engine,
     Generation,
     Sampling,
@@ -295,6 +297,11 @@ class Stages:
         )
         done = self._engine.generate(request, cancel=cancel)
         records.append(StageRecord(stage="arguments", adapter=name, usage=done.usage))
+        if held := _held_to_names(done, seen, situation):
+            rules = copying_grammar(tool, seen.copied, texts, worded=seen.worded, named=held)
+            again = self._engine.generate(replace(request, grammar=rules), cancel=cancel)
+            records.append(StageRecord(stage="arguments", adapter=name, usage=again.usage))
+            done = done if again.finish == "length" else again
         emit(StageFinished(record=records[-1]))
         threshold = adapter.calibration.min_support if adapter else 0.0
         lacking = missing_parameter(done, tool, seen.copied, min_support=threshold)
@@ -314,6 +321,21 @@ class _Written:
     arguments: dict[str, Any] = field(default_factory=dict[str, Any])
     problem: str = ""
     question: str = ""
+
+
+def _held_to_names(
+    done: Completion, seen: CatalogTool, situation: Situation
+) -> dict[str, frozenset[str]]:
+    """Return the paths at which a name stands that is not shown, with the names that are."""
+    if not seen.named or done.finish == "length":
+        return {}
+    shown = names(prompts.telling_texts(situation))
+    strange = {
+        path
+        for path, text in string_leaves(json.loads(done.text))
+        if path in seen.named and strange_names(text, seen.worded[path], shown)
+    }
+    return dict.fromkeys(strange, shown)
 
 
 def segments(prompt: StagePrompt, adapter: AdapterEntry | None) -> tuple[Segment, ...]:

@@ -10,7 +10,15 @@ from hypothesis import strategies as st
 from sdk.byte_tokens import bytes_tokenizer
 
 from agentflux.contracts.grammar import arguments_grammar, copying_grammar
-from agentflux.contracts.spans import ANY_NUMBER, EMPTY, is_span, string_leaves, words
+from agentflux.contracts.spans import (
+    ANY_NUMBER,
+    EMPTY,
+    is_span,
+    names,
+    strange_names,
+    string_leaves,
+    words,
+)
 from agentflux.contracts.tools import ToolSpec
 
 REQUEST = 'Move notes/Été 2024/plan v2.txt to "archive"; say hello\tworld'
@@ -128,6 +136,39 @@ def test_the_grammar_lets_only_words_of_the_texts_and_a_parameters_own_through(
     own = {"path": ("SELECT", "FROM", "WHERE"), "tag": (ANY_NUMBER, EMPTY, "row"), "dry": ()}
     grammar = copying_grammar(TOOL, ("edits[].old",), [REQUEST], worded=own)
     assert allows(grammar, arguments) is allowed
+
+
+SQL = ("SELECT", "COUNT", "FROM", "WHERE", "LIKE", "ORDER", "BY", ANY_NUMBER)
+
+
+@pytest.mark.parametrize(
+    ("statement", "allowed"),
+    [
+        ("SELECT order_no FROM orders WHERE status = 'the orders of say_hello'", True),
+        ("SELECT COUNT(*) FROM orders WHERE order_no = 5107", True),
+        ("SELECT \"order_no\" FROM orders WHERE status LIKE '%plan%' ORDER BY order_no", True),
+        ("SELECT order_no FROM orders WHERE status = 'it''s plan'", False),  # nobody said it
+        ("SELECT order_no FROM plan", False),
+        ("SELECT order FROM orders", False),
+        ("SELECT order_no FROM orders_no", False),
+        ("SELECT status FROM orders WHERE status = 'invented'", False),
+        ("SELECT status FROM orders WHERE status = plan", False),
+        ("", False),
+    ],
+)
+def test_words_outside_quotes_can_be_held_to_names(statement: str, allowed: bool) -> None:
+    shown = names(["orders(order_no, status)"])
+    texts = [f"{REQUEST}: the order's say_hello of 5107", "orders(order_no, status)"]
+    grammar = copying_grammar(TOOL, (), texts, worded={"path": SQL}, named={"path": shown})
+    assert allows(grammar, {"path": statement}) is allowed
+
+
+def test_a_name_is_strange_where_others_are_shown() -> None:
+    shown = names(["orders(order_no, status)"])
+    told = "UPDATE order SET status = 'new one' WHERE order_no = 7"
+    assert strange_names(told, ("UPDATE", "SET", "WHERE"), shown) == {"order"}
+    assert not strange_names(told, ("UPDATE", "SET", "WHERE"), names(["tables: orders, items"]))
+    assert not strange_names("SELECT status FROM orders", ("SELECT", "FROM"), shown)
 
 
 def test_texts_without_a_word_leave_marks() -> None:

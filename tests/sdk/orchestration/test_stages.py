@@ -480,6 +480,28 @@ def test_parameters_that_training_made_of_words_are_held_to_the_words_at_hand() 
     assert not requests[2].keep_grammar
 
 
+def test_a_name_that_is_not_shown_is_written_again_with_those_that_are() -> None:
+    tool = next(t for t in FILES if t.name == "read")
+    known = CatalogTool(
+        tool_set="files",
+        name="read",
+        sha256=tool.sha256,
+        worded={"path": ("FROM",)},
+        named=("path",),
+    )
+    bundle = manifest().model_copy(update={"catalog": (known,)})
+    strange, right = '{"path":"title FROM book"}', '{"path":"title FROM books"}'
+    situation = replace(asked("titles of book 7"), context="books(title, year)")
+    decision, requests = decide(["files", "read", strange, strange, right], bundle)
+    assert len(requests) == 3, "without names that are shown, any will do"
+    strange = '{"path":"title year FROM book"}'
+    decision, requests = decide(["files", "read", strange, right], bundle, situation=situation)
+    assert decision.call is not None
+    assert decision.call.arguments == {"path": "title FROM books"}
+    assert "/FROM|books|title|year|[0-9]+/" in str(requests[3].grammar)
+    assert [record.stage for record in decision.stages].count("arguments") == 2
+
+
 def test_a_schema_that_no_grammar_expresses_is_a_problem_and_not_a_crash() -> None:
     odd = spec("files", "odd", a={"type": "banana"})
     stages, engine = scripted_stages(["odd"], catalog={"files": (odd,)})
