@@ -10,7 +10,8 @@ from train.tiny import write_data
 from afx_train.corpus import load_corpus
 from afx_train.errors import DataError
 from afx_train.intents import train_intents
-from agentflux.contracts.intents import load_intents
+from afx_train.trajectory import Trajectory, TrajectoryStep, write_trajectories
+from agentflux.contracts.intents import SURE, load_intents
 
 
 def test_it_learns_which_words_ask_for_which_tool(tmp_path: Path) -> None:
@@ -33,6 +34,37 @@ def test_the_command_writes_what_export_looks_for(workspace: Path, tmp_path: Pat
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
     assert "dev requests right" in done.stderr
     assert load_intents(tmp_path / "adapters" / "intents.npz").card["learned"].isdigit()
+
+
+def test_it_learns_which_words_give_an_optional_parameter(tmp_path: Path) -> None:
+    folder = write_data(tmp_path / "data")
+    calls = [("peek at", {"path": "a", "head": 1}), ("read", {"path": "a"})] * 80
+    for split in ("train", "dev"):
+        steps = [
+            TrajectoryStep(tool_set="files", tool="read_text_file", arguments=made, observation="x")
+            for _, made in calls
+        ]
+        items = [
+            Trajectory(
+                id=f"more{number}",
+                request=f"{verb} file {number}",
+                steps=(step,),
+                phrasing=verb,
+                kind="single",
+                split=split,
+            )
+            for number, ((verb, _), step) in enumerate(zip(calls, steps, strict=True))
+        ]
+        write_trajectories(folder / f"{split}.jsonl", items)
+    listed = tmp_path / "data" / "train.jsonl"
+    other = write_data(tmp_path / "other") / "train.jsonl"
+    with listed.open("a", encoding="utf-8") as stream:
+        stream.write(other.read_text(encoding="utf-8"))
+    intents = train_intents(load_corpus([folder])).intents
+    assert intents.odds_given("files/read_text_file", "peek at file b")["head"] > SURE
+    assert intents.odds_given("files/read_text_file", "read file b")["head"] < -SURE
+    few = train_intents(load_corpus([tmp_path / "other"])).intents
+    assert few.given is None
 
 
 def test_data_without_two_labels_is_refused(tmp_path: Path) -> None:

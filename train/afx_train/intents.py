@@ -4,6 +4,7 @@ See `agentflux.contracts.intents` for what they are. A multinomial logistic regr
 penalty has one optimum, so equal data gives equal weights; nothing is drawn at random.
 """
 
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -13,12 +14,23 @@ import numpy as np
 from afx_train.corpus import Corpus, KnownTool
 from afx_train.errors import DataError
 from afx_train.trajectory import Trajectory
-from agentflux.contracts.intents import BITS, Features, Intents, Linear, request_features
+from agentflux.contracts.intents import (
+    BITS,
+    SURE,
+    Features,
+    Intents,
+    Linear,
+    request_features,
+)
 from agentflux.contracts.prompts import FINISH, NONE
 
 # Weak, because the rows have length 1 or so; found on the sample's dev split.
 INVERSE_PENALTY = 20.0
 _STEPS = 200
+# An optional parameter is learned from so many calls with it, and without it.
+_FEWEST_CALLS = 30
+# It is kept if of the dev calls that it is sure of at most such a share is wrong.
+_MOST_WRONG = 0.03
 _FEWEST_LABELS = 2
 _SMALLEST = 1e-12
 _NEVER = -30.0
@@ -58,6 +70,7 @@ def train_intents(corpus: Corpus) -> Learned:
     later = [(made.features_after(i.request, done), right) for i, done, right in _later(train)]
     if len({right for _, right in later}) >= _FEWEST_LABELS:
         made = replace(made, later=_fit(later))
+    made = replace(made, given=_fit_given(corpus, train, dev))
     right = sum(_best(made.log_probabilities(item.request)) == label(item) for item in dev)
     asked_later = list(_later(dev)) if made.later else []
     right_later = sum(
@@ -68,6 +81,7 @@ def train_intents(corpus: Corpus) -> Learned:
         "learned": str(len(train)),
         "dev": f"{right} of {len(dev)}",
         "dev, after a call": f"{right_later} of {len(asked_later)}",
+        "optional parameters": str(len(made.given.labels) if made.given else 0),
     }
     return Learned(
         intents=replace(made, card=card),
@@ -88,6 +102,57 @@ def _later(items: Sequence[Trajectory]) -> Iterator[tuple[Trajectory, list[str],
         calls = [f"{step.tool_set}/{step.tool}" for step in item.steps] if item.verified else []
         for done in range(1, len(calls) + 1):
             yield item, calls[:done], calls[done] if done < len(calls) else FINISH
+
+
+_Calls = dict[str, list[tuple[Features, bool]]]
+
+
+def _fit_given(
+    corpus: Corpus, train: Sequence[Trajectory], dev: Sequence[Trajectory]
+) -> Linear | None:
+    """Fit a logistic regression for each optional parameter that calls have and others lack."""
+    asked, told = _optional_calls(corpus, train), _optional_calls(corpus, dev)
+    found: dict[str, Linear] = {}
+    for name, calls in sorted(asked.items()):
+        having = sum(has for _, has in calls)
+        if min(having, len(calls) - having) < _FEWEST_CALLS:
+            continue
+        made = _fit([(seen, "yes" if has else "no") for seen, has in calls])
+        one = replace(
+            made,
+            labels=(name,),
+            weights=made.weights[:, 1:],
+            scale=2 * made.scale[1:],
+            bias=made.bias[1:] - made.bias[:1],
+        )
+        sure = [
+            (odds, has)
+            for seen, has in told.get(name, ())
+            if abs(odds := one.logits(seen)[0]) > SURE
+        ]
+        if sum((odds > 0) != has for odds, has in sure) <= _MOST_WRONG * len(sure):
+            found[name] = one
+    if not found:
+        return None
+    return Linear(
+        labels=tuple(found),
+        weights=np.concatenate([one.weights for one in found.values()], axis=1),
+        scale=np.concatenate([one.scale for one in found.values()]),
+        bias=np.concatenate([one.bias for one in found.values()]),
+    )
+
+
+def _optional_calls(corpus: Corpus, items: Sequence[Trajectory]) -> _Calls:
+    """Return, for each `tool_set/tool parameter`, each call's request and whether it has it."""
+    found: _Calls = defaultdict(list)
+    for item in items:
+        seen = request_features(item.request)
+        for step in item.steps if item.verified else ():
+            schema = corpus.tool(step).spec.input_schema
+            for name in {*(schema.get("properties") or {})} - {*(schema.get("required") or ())}:
+                label = f"{step.tool_set}/{step.tool} {name}"
+                found[label].append((seen, name in step.arguments))
+    return found
 
 
 def _best(told: Mapping[str, float]) -> str:

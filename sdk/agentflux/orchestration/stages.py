@@ -5,7 +5,7 @@ adapter of that subtask, the output constrained to what is valid.
 """
 
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -21,6 +21,7 @@ from agentflux.contracts.tools import Catalog, ToolCall, ToolSpec
 from agentflux.contracts.validation import check_arguments
 from agentflux.errors import SchemaNotSupported
 from agentflux.orchestration.events import Event, StageFinished, StageStarted
+from agentflux.orchestration.given import as_given
 from agentflux.orchestration.grounding import grounded
 from agentflux.orchestration.hints import Opinion, SecondOpinions, joined
 from agentflux.orchestration.known_sets import KnownSets
@@ -297,11 +298,19 @@ class Stages:
         )
         done = self._engine.generate(request, cancel=cancel)
         records.append(StageRecord(stage="arguments", adapter=name, usage=done.usage))
+
+        def again(asked: ToolSpec, held: Mapping[str, Collection[str]]) -> Completion:
+            rules = copying_grammar(asked, seen.copied, texts, worded=seen.worded, named=held)
+            changed = replace(request, grammar=rules, keep_grammar=False)
+            other = self._engine.generate(changed, cancel=cancel)
+            records.append(StageRecord(stage="arguments", adapter=name, usage=other.usage))
+            return done if other.finish == "length" else other
+
+        given = self._as_given(tool, done, situation) if trained else tool
+        if given is not tool:
+            done = again(given, {})
         if held := _held_to_names(done, seen, situation):
-            rules = copying_grammar(tool, seen.copied, texts, worded=seen.worded, named=held)
-            again = self._engine.generate(replace(request, grammar=rules), cancel=cancel)
-            records.append(StageRecord(stage="arguments", adapter=name, usage=again.usage))
-            done = done if again.finish == "length" else again
+            done = again(given, held)
         emit(StageFinished(record=records[-1]))
         threshold = adapter.calibration.min_support if adapter else 0.0
         lacking = missing_parameter(done, tool, seen.copied, min_support=threshold)
@@ -312,6 +321,14 @@ class Stages:
                 problem=f"the arguments did not end within {MAX_ARGUMENT_TOKENS} tokens"
             )
         return _parse(done.text, tool, founding=None if trained else texts)
+
+    def _as_given(self, tool: ToolSpec, done: Completion, situation: Situation) -> ToolSpec:
+        """Return the tool as its arguments should be by the request's words."""
+        intents = self._experts.intents
+        if intents is None or done.finish == "length":
+            return tool
+        odds = intents.odds_given(f"{tool.tool_set}/{tool.name}", situation.request)
+        return as_given(tool, json.loads(done.text), odds)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

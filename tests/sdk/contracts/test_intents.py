@@ -110,3 +110,19 @@ def test_what_no_call_explains_says_what_follows(tmp_path: Path) -> None:
     again = load_intents(tmp_path / "intents.npz")
     assert again.after(asked, ["clock/now"]) == told
     assert classifier({"files/read": "read"}).after(asked, ["files/read"]) is None
+
+
+def test_a_parameter_is_given_by_words_of_its_own(tmp_path: Path) -> None:
+    given = replace(
+        classifier({"files/edit dry": "preview", "files/read head": "first"}).first,
+        labels=("files/edit dry", "files/read head", "files/edit all"),
+    )
+    intents = replace(classifier({"files/edit": "edit"}), given=given)
+    odds = intents.odds_given("files/edit", "preview the edit")
+    assert odds.keys() == {"dry", "all"}
+    assert odds["dry"] > odds["all"] == 0
+    assert classifier({"files/edit": "edit"}).odds_given("files/edit", "preview") == {}
+    intents.save(tmp_path / "intents.npz")
+    again = load_intents(tmp_path / "intents.npz")
+    assert again.odds_given("files/edit", "preview the edit") == odds
+    assert again.later is None

@@ -21,7 +21,7 @@ from sdk.support import (
 from agentflux import Step, ToolCall, ToolSpec
 from agentflux.contracts.bundle import CatalogTool
 from agentflux.contracts.experts import Experts
-from agentflux.contracts.intents import Intents
+from agentflux.contracts.intents import BITS, Intents, Linear, features
 from agentflux.contracts.prompts import Situation
 from agentflux.contracts.retriever import BiEncoder
 from agentflux.engines.scripted import Entry
@@ -500,6 +500,36 @@ def test_a_name_that_is_not_shown_is_written_again_with_those_that_are() -> None
     assert decision.call.arguments == {"path": "title FROM books"}
     assert "/FROM|books|title|year|[0-9]+/" in str(requests[3].grammar)
     assert [record.stage for record in decision.stages].count("arguments") == 2
+
+
+def test_what_the_words_surely_give_is_written_again() -> None:
+    schema = {"type": "object", "properties": {"path": {"type": "string"}}, "required": ["path"]}
+    schema["properties"]["dry"] = {"type": "boolean"}
+    tool = ToolSpec(tool_set="files", name="edit", description="", input_schema=schema)
+    known = CatalogTool(tool_set="files", name="edit", sha256=tool.sha256)
+    bundle = manifest().model_copy(update={"catalog": (known,)})
+    weights = np.zeros((1 << BITS, 1), np.int8)
+    weights[features("preview")[0]] = 100
+    one = np.ones(1, np.float32)
+    given = Linear(labels=("files/edit dry",), weights=weights, scale=one, bias=-5 * one)
+    first = Linear(labels=("none",), weights=0 * weights, scale=one, bias=one)
+    experts = Experts(intents=Intents(first=first, given=given))
+
+    def decided(request: str, *written: str) -> dict[str, object]:
+        stages, engine = scripted_stages(
+            [*written], bundle=bundle, catalog={"files": (tool,)}, experts=experts
+        )
+        decision = stages.decide(
+            asked(request), required=True, emit=lambda event: None, cancel=None
+        )
+        assert len(engine.requests) == len(written)
+        assert decision.call is not None
+        return dict(decision.call.arguments)
+
+    more, less = '{"path":"a","dry":true}', '{"path":"a"}'
+    assert decided("preview a", less, more) == {"path": "a", "dry": True}
+    assert decided("preview a", more) == {"path": "a", "dry": True}
+    assert decided("change a", more, less) == {"path": "a"}
 
 
 def test_a_schema_that_no_grammar_expresses_is_a_problem_and_not_a_crash() -> None:
