@@ -18,7 +18,7 @@ from bench.runs import save_result, table
 
 RECIPE = Path(__file__).parent / "recipes" / "granularity.toml"
 ROWS = {"shared": "shared", "delta": "delta.git", "set": "set.git", "tool": "tool.*"}
-CASES = 200
+CASES = 100
 
 
 def main() -> None:

@@ -324,11 +324,11 @@ class Stages:
 
     def _as_given(self, tool: ToolSpec, done: Completion, situation: Situation) -> ToolSpec:
         """Return the tool as its arguments should be by the request's words."""
-        intents = self._experts.intents
-        if intents is None or done.finish == "length":
+        intents, written = self._experts.intents, _object(done)
+        if intents is None or written is None:
             return tool
         odds = intents.odds_given(f"{tool.tool_set}/{tool.name}", situation.request)
-        return as_given(tool, json.loads(done.text), odds)
+        return as_given(tool, written, odds)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -344,15 +344,25 @@ def _held_to_names(
     done: Completion, seen: CatalogTool, situation: Situation
 ) -> dict[str, frozenset[str]]:
     """Return the paths at which a name stands that is not shown, with the names that are."""
-    if not seen.named or done.finish == "length":
+    written = _object(done) if seen.named else None
+    if written is None:
         return {}
     shown = names(prompts.telling_texts(situation))
     strange = {
         path
-        for path, text in string_leaves(json.loads(done.text))
+        for path, text in string_leaves(written)
         if path in seen.named and strange_names(text, seen.worded[path], shown)
     }
     return dict.fromkeys(strange, shown)
+
+
+def _object(done: Completion) -> dict[str, Any] | None:
+    """Return the arguments that were written, or None where they did not end or are none."""
+    try:
+        found = json.loads(done.text) if done.finish != "length" else None
+    except ValueError:
+        return None
+    return found if isinstance(found, dict) else None
 
 
 def segments(prompt: StagePrompt, adapter: AdapterEntry | None) -> tuple[Segment, ...]:

@@ -530,6 +530,7 @@ def test_what_the_words_surely_give_is_written_again() -> None:
     assert decided("preview a", less, more) == {"path": "a", "dry": True}
     assert decided("preview a", more) == {"path": "a", "dry": True}
     assert decided("change a", more, less) == {"path": "a"}
+    assert decided("preview a", "no object") == {}, "what is no object stays an error of its own"
 
 
 def test_a_schema_that_no_grammar_expresses_is_a_problem_and_not_a_crash() -> None:
