@@ -25,10 +25,14 @@ _ATOM = re.compile(r"\w+|\s|[^\w\s]")
 _WORD = re.compile(r"[^\W_]+")
 _NAME = re.compile(r"\w+")
 _QUOTED = re.compile(r"'[^']*'")
-# A character between words as it is spelled within JSON: no letter, no digit, nothing to escape.
-_MARK = r"/[^\p{L}\p{N}\x22\\\x00-\x1f]|\\[\x22\\]/"
-_MARK_IN_QUOTES = r"/[^\p{L}\p{N}'\x22\\\x00-\x1f]|\\[\x22\\]/"
-_MARK_OF_NAMES = r"/[^\p{L}\p{N}_'\x22\\\x00-\x1f]|\\[\x22\\]/"
+
+
+def _mark(*, but: str = "") -> str:
+    """A character between words as it is spelled within JSON: none to escape, and none of `but`."""
+    return rf"/[^\p{{L}}\p{{N}}{but}\x22\\\x00-\x1f]|\\[\x22\\]/"
+
+
+_MARK, _MARK_IN_QUOTES, _MARK_OF_NAMES = _mark(), _mark(but="'"), _mark(but="_'")
 _LINE = re.compile(r"\S([^\x00-\x1f]*\S)?")
 # Without spaces around it: nobody asks for a file called " notes".
 _TRIMMED, _TRIMMED_OR_EMPTY = r"/\S(.*\S)?/", r"/(\S(.*\S)?)?/"

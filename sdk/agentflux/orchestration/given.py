@@ -22,8 +22,7 @@ def as_given(tool: ToolSpec, arguments: Mapping[str, Any], odds: Mapping[str, fl
     """
     schema = tool.input_schema
     properties, required = schema.get("properties") or {}, list(schema.get("required") or ())
-    free = {name: found for name, found in odds.items() if name in properties}
-    optional = {name: found for name, found in free.items() if name not in required}
+    optional = {n: found for n, found in odds.items() if n in properties and n not in required}
     lacking = [n for n, found in optional.items() if found > SURE and n not in arguments]
     extra = {n for n, found in optional.items() if found < -SURE and n in arguments}
     if not lacking and not extra:

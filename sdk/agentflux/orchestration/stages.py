@@ -280,7 +280,6 @@ class Stages:
             return _Written(problem=str(error))
         adapter = self._manifest.adapter_for("arguments", tool.tool_set, tool.name)
         name = adapter.name if adapter else None
-        emit(StageStarted(stage="arguments", adapter=name))
         tools = self._shown.tools(tool.tool_set, situation)
         described = adapter is not None and adapter.described
         prompt = prompts.arguments_prompt(
@@ -296,22 +295,25 @@ class Stages:
             top_p=sampling.top_p,
             seed=sampling.seed,
         )
-        done = self._engine.generate(request, cancel=cancel)
-        records.append(StageRecord(stage="arguments", adapter=name, usage=done.usage))
+
+        def written(asked: Generation) -> Completion:
+            emit(StageStarted(stage="arguments", adapter=name))
+            done = self._engine.generate(asked, cancel=cancel)
+            records.append(StageRecord(stage="arguments", adapter=name, usage=done.usage))
+            emit(StageFinished(record=records[-1]))
+            return done
 
         def again(asked: ToolSpec, held: Mapping[str, Collection[str]]) -> Completion:
             rules = copying_grammar(asked, seen.copied, texts, worded=seen.worded, named=held)
-            changed = replace(request, grammar=rules, keep_grammar=False)
-            other = self._engine.generate(changed, cancel=cancel)
-            records.append(StageRecord(stage="arguments", adapter=name, usage=other.usage))
+            other = written(replace(request, grammar=rules, keep_grammar=False))
             return done if other.finish == "length" else other
 
+        done = written(request)
         given = self._as_given(tool, done, situation) if trained else tool
         if given is not tool:
             done = again(given, {})
         if held := _held_to_names(done, seen, situation):
             done = again(given, held)
-        emit(StageFinished(record=records[-1]))
         threshold = adapter.calibration.min_support if adapter else 0.0
         lacking = missing_parameter(done, tool, seen.copied, min_support=threshold)
         if lacking is not None:

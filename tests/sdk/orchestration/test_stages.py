@@ -519,10 +519,11 @@ def test_what_the_words_surely_give_is_written_again() -> None:
         stages, engine = scripted_stages(
             [*written], bundle=bundle, catalog={"files": (tool,)}, experts=experts
         )
-        decision = stages.decide(
-            asked(request), required=True, emit=lambda event: None, cancel=None
-        )
+        events: list[Event] = []
+        decision = stages.decide(asked(request), required=True, emit=events.append, cancel=None)
         assert len(engine.requests) == len(written)
+        told = [event.record for event in events if isinstance(event, StageFinished)]
+        assert told == [*decision.stages], "what was written first cost tokens, too"
         assert decision.call is not None
         return dict(decision.call.arguments)
 
