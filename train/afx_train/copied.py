@@ -10,8 +10,7 @@ from afx_train.trajectory import Trajectory
 from agentflux.contracts.spans import (
     ANY_NUMBER,
     EMPTY,
-    LEAST_SHOWN,
-    bare_names,
+    are_shown,
     is_one_line,
     is_span,
     names,
@@ -55,9 +54,9 @@ def copied_parameters(trajectories: Iterable[Trajectory]) -> dict[tuple[str, str
         texts, telling = [trajectory.request, trajectory.context], [trajectory.context]
         for step in trajectory.steps:
             said = {word for text in texts for word in words(text)}
-            shown = names(telling)
+            beside = (names(telling), names(telling[:1]))
             for path, value in string_leaves(step.arguments):
-                values[step.tool_set, step.tool][path].add(value, texts, said, shown)
+                values[step.tool_set, step.tool][path].add(value, texts, said, beside)
             texts.append(step.observation)
             telling += [step.observation, json.dumps(step.arguments, ensure_ascii=False)]
     found: dict[tuple[str, str], Copying] = {}
@@ -77,10 +76,17 @@ class _Values:
     def __init__(self) -> None:
         self._spans = 0
         self._new = list[frozenset[str]]()  # of each value, the words that did not stand before
-        self._beside = list[tuple[str, frozenset[str]]]()  # each value, and the names shown beside
+        # Each value; the names shown beside it, and those of them that the context lists.
+        self._beside = list[tuple[str, frozenset[str], frozenset[str]]]()
 
-    def add(self, value: str, texts: list[str], said: set[str], shown: frozenset[str]) -> None:
-        self._beside.append((value, shown))
+    def add(
+        self,
+        value: str,
+        texts: list[str],
+        said: set[str],
+        beside: tuple[frozenset[str], frozenset[str]],
+    ) -> None:
+        self._beside.append((value, *beside))
         self._spans += is_span(value, texts)
         new = {ANY_NUMBER if w.isdecimal() else w for w in words(value) if w not in said}
         new |= set() if is_one_line(value) else {value}  # a word that no other value has
@@ -104,6 +110,6 @@ class _Values:
 
     def named(self, own: Collection[str]) -> bool:
         """Whether words outside single quotes are shown names, where such are shown."""
-        told = [b for b in self._beside if len(bare_names(b[0]) & b[1]) >= LEAST_SHOWN]
-        strange = sum(bool(strange_names(value, own, shown)) for value, shown in told)
+        told = [b for b in self._beside if are_shown(b[0], own, *b[1:])]
+        strange = sum(bool(strange_names(value, own, *names)) for value, *names in told)
         return len(told) >= MIN_EXAMPLES and strange <= (1 - MIN_SHARE) * len(told)

@@ -13,6 +13,9 @@ from afx_train.data.worlds import Need, ServerCommand, UnknownSlot
 from desk_worlds import contexts, texts, vocabulary
 
 _ABSOLUTE_SHARE = 0.1
+_BACKSLASH_SHARE = 0.5  # of the workspaces on Windows drives: paths below the root have them, too
+_LISTING_SHARE = 0.2
+_LISTED = frozenset({"listed", "listeddir"})  # slots that only the context tells in full
 _WORD = re.compile(r"[^\W\d_]{3,}|\d{4}")
 _SUPERLATIVE = re.compile(r"\b(big|larg|small|tini|tiny|heav|light|most|least|fat|huge|long)", re.I)
 _ORDER = re.compile(r"\b(sort|order|rank|first|top|descend|ascend|-\w*S|by size)", re.I)
@@ -34,8 +37,8 @@ class FilesWorld:
         return vocabulary.root_path(rng)
 
     def needs_context(self, need: Need) -> bool:
-        """Never: paths are relative to the one workspace."""
-        return False
+        """Where a path stands in the context's listing only; others start at the one workspace."""
+        return bool(_LISTED & {name.rstrip("0123456789") for name in need.slots})
 
     def scene(self, rng: Random, need: Need) -> "FilesScene":
         """Draw a workspace."""
@@ -50,13 +53,19 @@ class FilesScene:
         self._drawn: dict[str, Value] = {}
         self.folders, self.files = _draw_tree(rng)
         self.contents: dict[str, str] = {}
-        self._absolute = need.shown and "\\" not in need.root and rng.random() < _ABSOLUTE_SHARE
+        self._absolute = need.shown and rng.random() < _ABSOLUTE_SHARE
+        windows = need.shown and "\\" in need.root
+        self._joint = (
+            "\\" if windows and (self._absolute or rng.random() < _BACKSLASH_SHARE) else "/"
+        )
         self._dir = self._main_folder()
 
     @property
     def paths(self) -> Mapping[str, str]:
-        """The root as shown → the scratch folder."""
-        return {self._need.root: str(self._folder)}
+        """The root as shown → the scratch folder, and what the server cannot read as it is said."""
+        said = [str(v) for v in self._drawn.values() if "\\" in str(v)]
+        relative = {path: str(self._folder / self._relative(path)) for path in said}
+        return {**relative, self._need.root: str(self._folder)}
 
     def slot(self, name: str) -> Value:
         """Return a slot of the README's table."""
@@ -65,11 +74,28 @@ class FilesScene:
         return self._drawn[name]
 
     def context(self, rng: Random) -> str:
-        """Word the workspace root."""
-        return contexts.root_line(self._need.root, rng)
+        """Word the workspace root, sometimes with some of what is below it."""
+        root = contexts.root_line(self._need.root, rng)
+        listed = self._listing(rng)
+        joint = " " if "\n" not in listed and rng.random() < 0.3 else "\n"
+        return joint.join(filter(None, (root, listed)))
+
+    def _listing(self, rng: Random) -> str:
+        must = [self._relative(str(v)) for k, v in self._drawn.items() if k.startswith("listed")]
+        if not must and rng.random() > _LISTING_SHARE:
+            return ""
+        if not must and rng.random() < 0.3:
+            tops = [f for f in self.folders if "/" not in f]
+            return contexts.folders_listing(rng.sample(tops, min(4, len(tops))), rng)
+        others = [f for f in self.files if f not in must]
+        shown = [*must, *rng.sample(others, min(rng.randint(1, 5), len(others)))]
+        rng.shuffle(shown)
+        return contexts.listing([path.replace("/", self._joint) for path in shown], rng)
 
     def refuses(self, tool: str, arguments: Mapping[str, Any]) -> str:
         """Refuse moves onto themselves, into themselves or onto something that is there."""
+        if self._joint == "\\" and _mixed(arguments):
+            return "both kinds of slashes in a path"
         if tool != "move_file":
             return ""
         source, target = (self._relative(arguments[key]) for key in ("source", "destination"))
@@ -147,11 +173,22 @@ class FilesScene:
         if base == "dir":
             others = [f for f in self.folders if f != self._dir]
             return self._said(self._dir if name == "dir" else self._unused(base, name, others))
+        if base in _LISTED:
+            return self._only_listed(base, name)
         if base in ("newfile", "newdir", "missing"):
             return self._said(self._new_path(base))
         if base in ("biggest", "smallest", "found", "word"):
             return self._told_by_observation(base)
         return self._draw_plain(base)
+
+    def _only_listed(self, base: str, name: str) -> str:
+        """A path below a folder whose last component no other path has."""
+        self.files.append(_new_name(self._rng, self._dir, self.files, vocabulary.NAME_WORDS))
+        self.folders.append(_new_folder(self._rng, self._dir, self.folders))
+        choices = self._texts() if base == "listed" else self.folders
+        ends = [_name(path).lower() for path in (*self.files, *self.folders)]
+        fitting = [p for p in choices if "/" in p and ends.count(_name(p).lower()) == 1]
+        return self._unused(base, name, fitting).replace("/", self._joint)
 
     def _draw_plain(self, base: str) -> Value:
         if base == "root":
@@ -233,7 +270,7 @@ class FilesScene:
         """The folder of what is going to be moved."""
         if self._need.slots & {"biggest", "smallest", "found"}:
             return self._dir
-        for name in ("file", "image", "audio", "dir"):
+        for name in ("file", "listed", "image", "audio", "dir"):
             if name in self._need.told:
                 return _parent(self._relative(str(self.slot(name))))
         return self._dir
@@ -254,21 +291,34 @@ class FilesScene:
         return [f for f in self.files if _extension(f) in extensions]
 
     def _said(self, path: str) -> str:
-        return f"{self._need.root}/{path}" if self._absolute else path
+        whole = f"{self._need.root}/{path}" if self._absolute else path
+        return whole.replace("/", "\\") if self._joint == "\\" else whole
 
     def _relative(self, path: str) -> str:
-        return path.removeprefix(self._need.root + "/") if path else path
+        if not path.startswith(self._need.root + self._joint):
+            return path.replace("\\", "/")
+        return path[len(self._need.root) + 1 :].replace("\\", "/")
 
     def _same_by_path(self, arguments: Mapping[str, Any]) -> list[dict[str, Any]]:
         """The same call with every path relative, and with every path in full."""
         root = self._need.root
-        if not self._need.shown or "\\" in root:
+        if not self._need.shown:
             return []
         relative = _map_paths(arguments, lambda p: "." if p == root else self._relative(p))
         joined = _map_paths(
-            arguments, lambda p: p if p.startswith(root) else root if p == "." else f"{root}/{p}"
+            arguments, lambda p: root if p in (root, ".") else f"{root}/{self._relative(p)}"
         )
-        return [form for form in (relative, joined) if form != arguments]
+        forms = [relative, joined]
+        if "\\" in root:
+            forms = [relative, *(_map_paths(f, lambda p: p.replace("/", "\\")) for f in forms)]
+        return [form for form in forms if form != arguments]
+
+
+def _mixed(arguments: Mapping[str, Any]) -> bool:
+    """Whether a path has both kinds of slashes."""
+    texts: list[str] = [*map(str, arguments.get("paths", ()))]
+    texts += [str(arguments[key]) for key in ("path", "source", "destination") if key in arguments]
+    return any("/" in text and "\\" in text for text in texts)
 
 
 def _map_paths(arguments: Mapping[str, Any], change: Callable[[str], str]) -> dict[str, Any]:

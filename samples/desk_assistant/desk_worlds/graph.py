@@ -9,7 +9,7 @@ from typing import Any, cast
 from afx_train.data.grammar import load_yaml
 from afx_train.data.template import Value
 from afx_train.data.worlds import Need, ServerCommand, UnknownSlot
-from desk_worlds import vocabulary
+from desk_worlds import contexts, vocabulary
 from desk_worlds.draws import unused
 
 Entity = dict[str, Any]
@@ -20,6 +20,19 @@ lawyer designer mechanic luthier dentist accountant
 """.split()
 _COMPANY_TYPES = ("company", "supplier", "client", "vendor", "shop", "customer", "manufacturer")
 _RENAME_SHARE = 0.6
+_SHOWN_SHARE = 0.24  # of the applications that show something of what is stored
+_ONLY_SHOWN = frozenset({"stored", "link"})
+_SHORT_FACTS = (
+    *(
+        "birthday 4 May",
+        "knows the caretaker",
+        "two children",
+        "plays chess",
+        "dentist of the kids",
+    ),
+    *("likes the window seat", "from Lyon", "met at the trade fair", "size 42", "drives a van"),
+    *("has the blue folder", "speaks Danish", "comes by bike", "net 14 terms", "head of logistics"),
+)
 _COMPANY_TAILS = (
     *("Foods", "Logistics", "Labs", "& Sons", "Bakery", "Motors", "Textiles", "Optics", "Energy"),
     *("Studio", "Consulting", "Clinic", "Farm", "Press", "Robotics", "Travel", "Garage", "Records"),
@@ -83,10 +96,12 @@ class GraphWorld:
         document = cast("dict[str, Any]", load_yaml(grammars / "memory_graph.yaml"))
         self._entities: list[Entity] = document["entities"]
         self._relations: list[dict[str, str]] = document["relations"]
+        self._passing: list[dict[str, str]] = document["passing"]
+        self._past_links: list[dict[str, str]] = document["past_links"]
 
     def needs_context(self, need: Need) -> bool:
-        """Never: applications show nothing of it."""
-        return False
+        """Where the exact words of what is stored stand in the context only."""
+        return bool(_ONLY_SHOWN & {name.rstrip("0123456789") for name in need.slots})
 
     def scene(self, rng: Random, need: Need) -> "GraphScene":
         """Draw a graph: things written by hand, and made-up ones whose names no list has."""
@@ -100,7 +115,12 @@ class GraphWorld:
         chosen, relations = _renamed(chosen, relations, rng)
         known = {entity["name"]: entity for entity in chosen}
         relations += _made_up_relations(list(known), [r["type"] for r in self._relations], rng)
-        return GraphScene(self.path, rng, need, list(known.values()), relations)
+        scene = GraphScene(self.path, rng, list(known.values()), relations, mine=bool(need.slots))
+        if "stored" in need.slots:
+            scene.add_stored(rng.choice(self._passing))
+        if "link" in need.slots:
+            scene.add_link(rng.choice(self._past_links))
+        return scene
 
 
 class GraphScene:
@@ -110,13 +130,41 @@ class GraphScene:
         self,
         path: Path,
         rng: Random,
-        need: Need,
         entities: list[Entity],
         relations: list[dict[str, str]],
+        *,
+        mine: bool,
     ) -> None:
         self._path, self._rng = path, rng
         self._entities, self._relations = entities, relations
+        self._shown_share = _SHOWN_SHARE if mine else _SHOWN_SHARE / 2
         self._drawn: dict[str, Value] = {}
+        self._stored: Entity | None = None
+        self._link: dict[str, str] | None = None
+
+    def add_stored(self, passing: Mapping[str, str]) -> None:
+        """Add somebody with a fact that a request will call past: the slot {stored}."""
+        others = self._rng.sample(_SHORT_FACTS, self._rng.randint(0, 2))
+        facts = [passing["fact"], *(fact for fact in others if fact != passing["fact"])]
+        self._rng.shuffle(facts)
+        self._stored = _someone(self._rng) | {"facts": facts}
+        self._put(self._stored)
+        self._drawn["stored"] = {"name": self._stored["name"], **passing}
+
+    def add_link(self, past: Mapping[str, str]) -> None:
+        """Add a relation that a request will call past: the slot {link}."""
+        start = _someone(self._rng)
+        end = {"company": _some_company, "person": _someone, "project": _some_project}[past["to"]](
+            self._rng
+        )
+        self._put(start)
+        self._put(end)
+        self._link = {"from": start["name"], "type": past["type"], "to": end["name"]}
+        self._relations.append(self._link)
+        self._drawn["link"] = {**self._link, "over": past["over"]}
+
+    def _put(self, thing: Entity) -> None:
+        self._entities = [e for e in self._entities if e["name"] != thing["name"]] + [thing]
 
     @property
     def paths(self) -> Mapping[str, str]:
@@ -130,8 +178,27 @@ class GraphScene:
         return self._drawn[name]
 
     def context(self, rng: Random) -> str:
-        """Nothing."""
-        return ""
+        """Word some of what is stored: mostly applications show nothing of it."""
+        if self._stored:
+            facts = self._stored["facts"]
+            return contexts.facts_line(self._stored["name"], self._stored["type"], facts, rng)
+        if self._link:
+            return contexts.links_line([_as_link(r) for r in self._shown_links(rng)], rng)
+        if rng.random() > self._shown_share:
+            return ""
+        if rng.random() < 0.4:
+            return contexts.links_line([_as_link(r) for r in self._shown_links(rng)], rng)
+        some = rng.sample(self._entities, rng.randint(1, 4))
+        if len(some) == 1:
+            return contexts.facts_line(some[0]["name"], some[0]["type"], some[0]["facts"], rng)
+        return contexts.things_line([(thing["name"], thing["type"]) for thing in some], rng)
+
+    def _shown_links(self, rng: Random) -> list[dict[str, str]]:
+        """One to three relations, the one that the request is about among them."""
+        others = [link for link in self._relations if link is not self._link]
+        shown = [*([self._link] if self._link else []), *rng.sample(others, rng.randint(0, 2))]
+        rng.shuffle(shown)
+        return shown or others[:1]
 
     def refuses(self, tool: str, arguments: Mapping[str, Any]) -> str:
         """Refuse to store what is there already."""
@@ -191,6 +258,26 @@ class GraphScene:
 
     def _unused(self, base: str, choices: list[str]) -> str:
         return unused(self._drawn, base, choices, self._rng)
+
+
+def _as_link(relation: Mapping[str, str]) -> tuple[str, str, str]:
+    return relation["from"], relation["type"], relation["to"]
+
+
+def _someone(rng: Random) -> Entity:
+    name = vocabulary.person(rng) if rng.random() < 0.5 else rng.choice(vocabulary.FIRST_NAMES)
+    if rng.random() < 0.1:
+        name = f"{rng.choice(('Dr.', 'Mrs', 'Aunt', 'Mr'))} {name.rpartition(' ')[2]}"
+    return {"name": name, "type": rng.choice(_PERSON_TYPES), "facts": [_fact(rng)]}
+
+
+def _some_company(rng: Random) -> Entity:
+    return {"name": _company(rng), "type": rng.choice(_COMPANY_TYPES), "facts": [_fact(rng)]}
+
+
+def _some_project(rng: Random) -> Entity:
+    name = f"{rng.choice((*_PROJECT_HEADS, ''))} {rng.choice(_PROJECT_NAMES)}".strip()
+    return {"name": name, "type": "project", "facts": [_fact(rng)]}
 
 
 def _made_up(rng: Random) -> Entity:

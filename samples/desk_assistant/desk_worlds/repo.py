@@ -20,6 +20,7 @@ from desk_worlds.gitpack import Objects
 
 _START = 1_756_000_000  # 2025-08-24
 _COMMITS = 22
+_STATE_SHARE = 0.15
 _REPO_EXTENSIONS = (
     "py",
     "md",
@@ -105,8 +106,22 @@ class RepoScene:
         return self._drawn[name]
 
     def context(self, rng: Random) -> str:
-        """Word the repository's path."""
-        return contexts.repo_line(self._path, self._names.current, rng)
+        """Word the repository's path, sometimes with branches or unfinished work."""
+        names = self._names
+        lines = [contexts.repo_line(self._path, names.current, rng)]
+        if rng.random() < _STATE_SHARE:
+            some = rng.sample(names.branches, rng.randint(2, 4))
+            said = [v for k, v in self._drawn.items() if k.startswith("branch") and v not in some]
+            lines.append(contexts.branches_line([*some, *map(str, said)], rng))
+        if rng.random() < _STATE_SHARE:
+            kinds = {
+                "modified": names.changed,
+                "staged": names.staged,
+                "untracked": names.untracked,
+            }
+            for kind in rng.sample(sorted(kinds), rng.randint(1, 2)):
+                lines.append(contexts.state_line(kind, kinds[kind], rng))
+        return "\n".join(lines)
 
     def refuses(self, tool: str, arguments: Mapping[str, Any]) -> str:
         """Refuse a new branch that exists."""

@@ -101,7 +101,7 @@ class TablesWorld:
 
     def scene(self, rng: Random, need: Need) -> "TablesScene":
         """Draw a database."""
-        models = rng.sample(self._models, rng.choices((1, 2, 3, 4), (20, 35, 30, 15))[0])
+        models = rng.sample(self._models, rng.choices((1, 2, 3, 4), (45, 30, 17, 8))[0])
         tables = [_variant(model, rng) for model in models]
         return TablesScene(self.path, rng, tables)
 

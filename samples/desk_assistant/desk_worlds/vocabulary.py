@@ -128,6 +128,7 @@ TEMPORARY_ROOTS = (
     *("/private/var/folders/{pair}/{long}/T/tmp{name}", "/home/{user}/.cache/{word}/{hex}"),
     *("/data/sessions/{hex}", "/run/user/{number}/{word}.{name}", "/app/work/{name}"),
     "C:\\Users\\{user}\\AppData\\Local\\Temp\\tmp{name}",
+    *("C:\\Users\\{user}\\AppData\\Local\\Temp\\{word}-{name}", "D:\\temp\\{word}{digit}"),
 )
 FORWARD_SHARE = 0.3  # of the Windows paths, as Git and much else there write them
 _DRAWN = "abcdefghijklmnopqrstuvwxyz0123456789_"
@@ -184,7 +185,7 @@ def root_path(rng: Random) -> str:
         return f"/home/{user}/{middle}{name}"
     if kind < 0.66:
         return f"/Users/{user}/{rng.choice(('', 'Documents/', 'Desktop/'))}{name}"
-    if kind < 0.95:
+    if kind < 0.88:
         return f"{rng.choice(ROOT_PREFIXES)}/{name}"
     middle = rng.choice(
         (f"C:/Users/{user}", f"C:/Users/{user}/Documents", "D:", "C:/work", "E:/data")

@@ -37,7 +37,7 @@ _LINE = re.compile(r"\S([^\x00-\x1f]*\S)?")
 # Without spaces around it: nobody asks for a file called " notes".
 _TRIMMED, _TRIMMED_OR_EMPTY = r"/\S(.*\S)?/", r"/(\S(.*\S)?)?/"
 ANY_NUMBER = "#"  # among a parameter's own words: every number is one of them
-LEAST_SHOWN = 2  # shown names that a text has where names are shown
+LEAST_SHOWN = 2  # names that a text has of observations, where these show names at all
 EMPTY = ""  # among a parameter's own words: the value may be empty
 _STRING, _NULL = {"type": "string"}, {"type": "null"}
 _OPEN = frozenset({"type", "default", "anyOf"})
@@ -78,15 +78,26 @@ def names(texts: Iterable[str]) -> frozenset[str]:
     return frozenset(name for text in texts for name in _NAME.findall(text))
 
 
-def strange_names(text: str, own: Collection[str], shown: Set[str]) -> frozenset[str]:
-    """Return the names outside single quotes that are not shown, if names are shown at all.
+def strange_names(
+    text: str, own: Collection[str], shown: Set[str], listed: Set[str] = frozenset()
+) -> frozenset[str]:
+    """Return the names outside single quotes that are not shown, where names are shown at all."""
+    if not are_shown(text, own, shown, listed):
+        return frozenset()
+    return bare_names(text) - shown - listed - {*own}
 
-    They are when the text has two of them, and no more that are not. own: the parameter's words,
-    which need not be shown.
+
+def are_shown(
+    text: str, own: Collection[str], shown: Set[str], listed: Set[str] = frozenset()
+) -> bool:
+    """Whether the names of a text stand somewhere to be read.
+
+    They do where the context lists one of them, or where anything shows two and no fewer than it
+    does not. own: the parameter's words, which need not be shown.
     """
-    bare = bare_names(text)
-    known, strange = bare & shown, bare - shown - {*own}
-    return strange if len(known) >= max(LEAST_SHOWN, len(strange)) else frozenset()
+    bare = bare_names(text) - {*own}
+    known = bare & (shown | listed)
+    return bool(bare & listed) or len(known) >= max(LEAST_SHOWN, len(bare - known))
 
 
 def bare_names(text: str) -> frozenset[str]:

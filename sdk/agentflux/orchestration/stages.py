@@ -349,11 +349,11 @@ def _held_to_names(
     written = _object(done) if seen.named else None
     if written is None:
         return {}
-    shown = names(prompts.telling_texts(situation))
+    shown, listed = names(prompts.telling_texts(situation)), names([situation.context])
     strange = {
         path
         for path, text in string_leaves(written)
-        if path in seen.named and strange_names(text, seen.worded[path], shown)
+        if path in seen.named and strange_names(text, seen.worded[path], shown, listed)
     }
     return dict.fromkeys(strange, shown)
 

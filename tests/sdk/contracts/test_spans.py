@@ -171,6 +171,14 @@ def test_a_name_is_strange_where_others_are_shown() -> None:
     assert not strange_names("SELECT status FROM orders", ("SELECT", "FROM"), shown)
 
 
+def test_one_name_that_the_context_lists_says_that_names_are_shown() -> None:
+    told, own = "SELECT name FROM children WHERE pet = 'cat'", ("SELECT", "FROM", "WHERE")
+    context = names(["pupils: id, name, pet_kind"])
+    assert strange_names(told, own, context, context) == {"children", "pet"}
+    assert not strange_names(told, own, context), "an observation may have a word by chance"
+    assert not strange_names(told, (*own, "name"), context, context), "a word of its own shows none"
+
+
 def test_texts_without_a_word_leave_marks() -> None:
     grammar = copying_grammar(TOOL, (), ["???"], worded={"path": ()})
     assert allows(grammar, {"path": "."})

@@ -132,6 +132,62 @@ def test_the_old_text_stands_in_the_file(
     assert not {'"', "/"} & {*old, *new}
 
 
+@pytest.mark.parametrize("seed", range(20))
+def test_what_a_request_names_by_its_last_part_is_listed_in_full(
+    tmp_path: Path, worlds: dict[str, World], seed: int
+) -> None:
+    slots = frozenset({"listed", "listeddir", "newfile"})
+    need = Need(slots=slots, told=slots, root="C:\\Users\\ana\\desk" if seed % 2 else "/home/ana")
+    assert worlds["filesystem"].needs_context(need)
+    scene = worlds["filesystem"].scene(Random(seed), need)
+    listed, folder = str(scene.slot("listed")), str(scene.slot("listeddir"))
+    context = scene.context(Random(seed))
+    assert listed in context
+    assert folder in context
+    scene.build()
+    for shown in (listed, folder):
+        real = scene.paths.get(shown, shown)
+        assert (tmp_path / "scratch" / "files" / real).exists()
+        name = shown.replace("\\", "/").rpartition("/")[2]
+        assert len(list((tmp_path / "scratch" / "files").rglob(name))) == 1
+
+
+def test_backslashes_of_windows_lead_to_the_files(worlds: dict[str, World]) -> None:
+    root, said = "C:\\Users\\ana\\desk", list[str]()
+    need = Need(slots=frozenset({"file"}), told=frozenset({"file"}), root=root)
+    for seed in range(20):
+        scene = worlds["filesystem"].scene(Random(seed), need)
+        said.append(path := str(scene.slot("file")))
+        scene.build()
+        if "\\" in path:
+            assert "/" not in path
+            real = scene.paths.get(path) or path.replace(root, scene.paths[root])
+            assert Path(real.replace("\\", "/")).is_file()
+            forms = scene.accept("read_text_file", {"path": path}, "")
+            relative = path.removeprefix(root + "\\")
+            assert {relative.replace("\\", "/"), f"{root}\\{relative}"} - {path} <= {
+                form["path"] for form in forms
+            }
+            mixed = {"path": f"{path}/sub"}
+            assert scene.refuses("read_text_file", mixed)
+    assert len({"\\" in path for path in said}) == 2
+
+
+def test_what_is_past_is_shown_in_its_own_words(tmp_path: Path, worlds: dict[str, World]) -> None:
+    memory = worlds["memory"]
+    for slot, fields in (("stored", ("name", "fact")), ("link", ("from", "type", "to"))):
+        need = Need(slots=frozenset({slot}), told=frozenset({slot}))
+        assert memory.needs_context(need)
+        for seed in range(20):
+            scene = memory.scene(Random(seed), need)
+            value, context = scene.slot(slot), scene.context(Random(seed))
+            assert isinstance(value, dict)
+            assert all(value[field] in context for field in fields)
+            scene.build()
+            text = (tmp_path / "scratch" / "memory.jsonl").read_text(encoding="utf-8")
+            assert all(value[field] in text for field in fields)
+
+
 def test_values_vary(worlds: dict[str, World]) -> None:
     contexts, texts, vocabulary = (
         importlib.import_module(f"desk_worlds.{name}")
