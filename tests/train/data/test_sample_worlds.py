@@ -86,6 +86,18 @@ def test_an_error_that_a_server_tells_as_a_result_is_no_right_call(
     assert {step.tool for step in steps} == {"describe_table"}
 
 
+def test_a_table_with_too_few_columns_is_drawn_again(tmp_path: Path, five_sets: Path) -> None:
+    wanted = "SELECT {textcol2} FROM {table} WHERE {textcol} = '{val}'"
+    ask = "{textcol2|words} of {table} where it is {val}"  # {textcol2} is drawn first
+    _grammar(five_sets, "sqlite", "read_query", f'{{query: "{wanted}"}}', ask, "false")
+    out = tmp_path / "out"
+    worlds = SAMPLE / "worlds.py"
+    report = build_dataset(five_sets, worlds, None, out, only=["sqlite"], per_phrasing=30)
+    assert report.rejected == {}
+    items = [i for path in out.glob("*.jsonl") for i in read_trajectories(path)]
+    assert sum(step.tool == "read_query" for item in items for step in item.steps) > 20
+
+
 def test_a_repository_is_valid_git_and_has_the_hash_it_promised(
     tmp_path: Path, worlds: dict[str, World]
 ) -> None:

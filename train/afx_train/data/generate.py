@@ -233,8 +233,9 @@ class _Drawing:
             try:
                 return self.scenes[name].slot(slot.name)
             except UnknownSlot as unknown:
-                if unknown.args[0] not in (slot.name, slot.base):
-                    raise
+                if (lacking := unknown.args[0]) not in (slot.name, slot.base):
+                    message = f"{{{slot.name}}} needs another {{{lacking}}} than there is"
+                    raise _Redraw(message) from unknown
         if slot.number:
             message = f"not enough different {{{slot.base}}} in this draw"
             raise _Redraw(message)
