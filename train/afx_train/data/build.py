@@ -3,8 +3,10 @@
 import asyncio
 import difflib
 import json
+import os
+import shutil
 import tempfile
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence, Set
 from contextlib import aclosing
 from dataclasses import dataclass, field
@@ -22,6 +24,8 @@ from afx_train.trajectory import Split, Trajectory, write_trajectories
 SPLITS: tuple[Split, ...] = ("train", "dev", "test")
 MAX_FAILURES_KEPT = 40
 HOPELESS_AFTER = 50
+_MEMORY_DISK = Path("/dev/shm")  # noqa: S108 - a folder of our own is made in it
+_SCRATCH_BYTES = 256 << 20  # more than the largest workspace needs
 
 Progress = Callable[[int, int], None]
 
@@ -61,7 +65,7 @@ def build_dataset(  # noqa: PLR0913 - each is an option of the command
     _refuse_unknown("--only", only, {*_sets(known), "none"})
     _refuse_unknown("--held-out", held_out, {*_sets(known), *_tools(known)})
     phrasings = _chosen(known, only)
-    with tempfile.TemporaryDirectory(prefix="afx-data-") as folder:
+    with tempfile.TemporaryDirectory(prefix="afx-data-", dir=_in_memory()) as folder:
         made = load_worlds(worlds, scratch=Path(folder).resolve(), grammars=grammars)
         fills = fills_of(
             phrasings, per_phrasing=per_phrasing, least_per_tool=least_per_tool, seed=seed
@@ -82,13 +86,35 @@ async def _verified(
     total, tally = sum(fills.values()), _Tally()
     async with running({name: world.server for name, world in worlds.items()}) as servers:
         listed = await servers.tools()
-        made = drafts(phrasings, worlds, fills=fills, seed=seed)
+        made = drafts(_interleaved(phrasings), worlds, fills=fills, seed=seed)
         async with aclosing(verified(made, servers.verify)) as results:
             async for draft, result in results:
                 _count(tally, draft, result)
                 if progress:
                     progress(len(tally.done) + len(tally.failures), total)
     return tally, listed
+
+
+def _in_memory() -> Path | None:
+    """A folder in memory, where there is one: ten thousand workspaces are made and removed."""
+    try:
+        free = shutil.disk_usage(_MEMORY_DISK).free
+    except OSError:
+        return None
+    return _MEMORY_DISK if free > _SCRATCH_BYTES and os.access(_MEMORY_DISK, os.W_OK) else None
+
+
+def _interleaved(phrasings: Sequence[Phrasing]) -> list[Phrasing]:
+    """Mix the tool sets evenly: servers work side by side, and each has one workspace only."""
+    by_set: dict[str, list[Phrasing]] = defaultdict(list)
+    for phrasing in phrasings:
+        by_set[phrasing.calls[0].tool_set if phrasing.calls else ""].append(phrasing)
+    placed = [
+        (at / len(listed), phrasing)
+        for listed in by_set.values()
+        for at, phrasing in enumerate(listed)
+    ]
+    return [phrasing for _, phrasing in sorted(placed, key=lambda pair: pair[0])]
 
 
 def _count(tally: _Tally, draft: Draft, result: Trajectory | Rejected) -> None:
