@@ -111,5 +111,5 @@ class _Values:
     def named(self, own: Collection[str]) -> bool:
         """Whether words outside single quotes are shown names, where such are shown."""
         told = [b for b in self._beside if are_shown(b[0], own, *b[1:])]
-        strange = sum(bool(strange_names(value, own, *names)) for value, *names in told)
+        strange = sum(bool(strange_names(value, own, *shown)) for value, *shown in told)
         return len(told) >= MIN_EXAMPLES and strange <= (1 - MIN_SHARE) * len(told)
