@@ -52,9 +52,10 @@ def copied_parameters(trajectories: Iterable[Trajectory]) -> dict[tuple[str, str
         if trajectory.split != "train":
             continue
         texts, telling = [trajectory.request, trajectory.context], [trajectory.context]
+        listed = names([trajectory.context])
         for step in trajectory.steps:
             said = {word for text in texts for word in words(text)}
-            beside = (names(telling), names(telling[:1]))
+            beside = (names(telling), listed)
             for path, value in string_leaves(step.arguments):
                 values[step.tool_set, step.tool][path].add(value, texts, said, beside)
             texts.append(step.observation)

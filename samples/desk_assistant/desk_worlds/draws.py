@@ -7,6 +7,11 @@ from afx_train.data.template import Value
 from afx_train.data.worlds import UnknownSlot
 
 
+def base_of(slot: str) -> str:
+    """Return the slot without the digits that tell draws apart: {file2} is a {file}."""
+    return slot.rstrip("0123456789")
+
+
 def unused(drawn: Mapping[str, Value], base: str, choices: Sequence[str], rng: Random) -> str:
     """Draw a choice that no slot of this kind has yet ({base}, {base2}, …).
 
@@ -14,9 +19,7 @@ def unused(drawn: Mapping[str, Value], base: str, choices: Sequence[str], rng: R
         UnknownSlot: every choice is taken.
     """
     used = {
-        value
-        for name, value in drawn.items()
-        if name.rstrip("0123456789") == base and isinstance(value, str)
+        value for name, value in drawn.items() if base_of(name) == base and isinstance(value, str)
     }
     if free := [choice for choice in choices if choice not in used]:
         return rng.choice(free)

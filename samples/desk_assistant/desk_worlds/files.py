@@ -11,11 +11,13 @@ from typing import Any
 from afx_train.data.template import Value
 from afx_train.data.worlds import Need, ServerCommand, UnknownSlot
 from desk_worlds import contexts, texts, vocabulary
+from desk_worlds.draws import base_of
 
 _ABSOLUTE_SHARE = 0.1
 _BACKSLASH_SHARE = 0.5  # of the workspaces on Windows drives: paths below the root have them, too
 _LISTING_SHARE = 0.2
 _LISTED = frozenset({"listed", "listeddir"})  # slots that only the context tells in full
+_PATH_KEYS = ("path", "source", "destination")  # beside them, `paths` has several
 _WORD = re.compile(r"[^\W\d_]{3,}|\d{4}")
 _SUPERLATIVE = re.compile(r"\b(big|larg|small|tini|tiny|heav|light|most|least|fat|huge|long)", re.I)
 _ORDER = re.compile(r"\b(sort|order|rank|first|top|descend|ascend|-\w*S|by size)", re.I)
@@ -38,7 +40,7 @@ class FilesWorld:
 
     def needs_context(self, need: Need) -> bool:
         """Where a path stands in the context's listing only; others start at the one workspace."""
-        return bool(_LISTED & {name.rstrip("0123456789") for name in need.slots})
+        return bool(_LISTED & set(map(base_of, need.slots)))
 
     def scene(self, rng: Random, need: Need) -> "FilesScene":
         """Draw a workspace."""
@@ -70,7 +72,7 @@ class FilesScene:
     def slot(self, name: str) -> Value:
         """Return a slot of the README's table."""
         if name not in self._drawn:
-            self._drawn[name] = self._draw(name.rstrip("0123456789"), name)
+            self._drawn[name] = self._draw(base_of(name), name)
         return self._drawn[name]
 
     def context(self, rng: Random) -> str:
@@ -316,14 +318,13 @@ class FilesScene:
 
 def _mixed(arguments: Mapping[str, Any]) -> bool:
     """Whether a path has both kinds of slashes."""
-    texts: list[str] = [*map(str, arguments.get("paths", ()))]
-    texts += [str(arguments[key]) for key in ("path", "source", "destination") if key in arguments]
-    return any("/" in text and "\\" in text for text in texts)
+    paths = [*arguments.get("paths", ()), *(arguments[k] for k in _PATH_KEYS if k in arguments)]
+    return any("/" in path and "\\" in path for path in paths)
 
 
 def _map_paths(arguments: Mapping[str, Any], change: Callable[[str], str]) -> dict[str, Any]:
     out = dict(arguments)
-    for key in ("path", "source", "destination"):
+    for key in _PATH_KEYS:
         if key in out:
             out[key] = change(out[key])
     if "paths" in out:

@@ -10,7 +10,7 @@ from afx_train.data.grammar import load_yaml
 from afx_train.data.template import Value
 from afx_train.data.worlds import Need, ServerCommand, UnknownSlot
 from desk_worlds import contexts, vocabulary
-from desk_worlds.draws import unused
+from desk_worlds.draws import base_of, unused
 
 Entity = dict[str, Any]
 _PERSON_TYPES = """
@@ -101,7 +101,7 @@ class GraphWorld:
 
     def needs_context(self, need: Need) -> bool:
         """Where the exact words of what is stored stand in the context only."""
-        return bool(_ONLY_SHOWN & {name.rstrip("0123456789") for name in need.slots})
+        return bool(_ONLY_SHOWN & set(map(base_of, need.slots)))
 
     def scene(self, rng: Random, need: Need) -> "GraphScene":
         """Draw a graph: things written by hand, and made-up ones whose names no list has."""
@@ -174,7 +174,7 @@ class GraphScene:
     def slot(self, name: str) -> Value:
         """Return a slot of the README's table."""
         if name not in self._drawn:
-            self._drawn[name] = self._draw(name.rstrip("0123456789"), name)
+            self._drawn[name] = self._draw(base_of(name), name)
         return self._drawn[name]
 
     def context(self, rng: Random) -> str:
@@ -276,8 +276,7 @@ def _some_company(rng: Random) -> Entity:
 
 
 def _some_project(rng: Random) -> Entity:
-    name = f"{rng.choice((*_PROJECT_HEADS, ''))} {rng.choice(_PROJECT_NAMES)}".strip()
-    return {"name": name, "type": "project", "facts": [_fact(rng)]}
+    return {"name": _project(rng), "type": "project", "facts": [_fact(rng)]}
 
 
 def _made_up(rng: Random) -> Entity:
@@ -289,9 +288,7 @@ def _made_up(rng: Random) -> Entity:
     elif kind < 0.82:
         name, kind_name = _company(rng), rng.choice(_COMPANY_TYPES[:5])
     else:
-        lead = rng.choice((*_PROJECT_HEADS, ""))
-        name = f"{lead} {rng.choice(_PROJECT_NAMES)}".strip()
-        kind_name = rng.choice(("project", "product", "event", "campaign"))
+        name, kind_name = _project(rng), rng.choice(("project", "product", "event", "campaign"))
     return {
         "name": name,
         "type": kind_name,
@@ -324,6 +321,10 @@ def _renamed(
         for r in relations
     ]
     return changed, linked
+
+
+def _project(rng: Random) -> str:
+    return f"{rng.choice((*_PROJECT_HEADS, ''))} {rng.choice(_PROJECT_NAMES)}".strip()
 
 
 def _company(rng: Random) -> str:

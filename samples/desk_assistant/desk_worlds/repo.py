@@ -15,7 +15,7 @@ from typing import Any, cast
 from afx_train.data.template import Value
 from afx_train.data.worlds import Need, ServerCommand, UnknownSlot
 from desk_worlds import contexts, texts, vocabulary
-from desk_worlds.draws import unused
+from desk_worlds.draws import base_of, unused
 from desk_worlds.gitpack import Objects
 
 _START = 1_756_000_000  # 2025-08-24
@@ -102,7 +102,7 @@ class RepoScene:
     def slot(self, name: str) -> Value:
         """Return a slot of the README's table."""
         if name not in self._drawn:
-            self._drawn[name] = self._draw(name.rstrip("0123456789"), name)
+            self._drawn[name] = self._draw(base_of(name), name)
         return self._drawn[name]
 
     def context(self, rng: Random) -> str:

@@ -14,6 +14,7 @@ from afx_train.data.template import Value
 from afx_train.data.verify import Rejected
 from afx_train.data.worlds import Need, ServerCommand, UnknownSlot
 from desk_worlds import contexts, vocabulary
+from desk_worlds.draws import base_of
 
 Cell = str | int | float
 _SCHEMA_SLOTS = frozenset(
@@ -97,7 +98,7 @@ class TablesWorld:
 
     def needs_context(self, need: Need) -> bool:
         """Where a table or column is an argument that the request does not name."""
-        return bool(_SCHEMA_SLOTS & {name.rstrip("0123456789") for name in need.slots - need.told})
+        return bool(_SCHEMA_SLOTS & set(map(base_of, need.slots - need.told)))
 
     def scene(self, rng: Random, need: Need) -> "TablesScene":
         """Draw a database."""
@@ -122,7 +123,7 @@ class TablesScene:
     def slot(self, name: str) -> Value:
         """Return a slot of the README's table."""
         if name not in self._drawn:
-            self._drawn[name] = self._draw(name.rstrip("0123456789"), name)
+            self._drawn[name] = self._draw(base_of(name), name)
         return self._drawn[name]
 
     def context(self, rng: Random) -> str:
@@ -227,7 +228,7 @@ class TablesScene:
         return self._unused("table", [t.name for t in self._tables if t is not self._table])
 
     def _unused(self, base: str, choices: Sequence[Cell]) -> Cell:
-        used = [v for k, v in self._drawn.items() if k.rstrip("0123456789") == base]
+        used = [v for k, v in self._drawn.items() if base_of(k) == base]
         if base == "col":
             other = ("textcol", "numcol", "datecol")
             used += [v for k, v in self._drawn.items() if k in other]

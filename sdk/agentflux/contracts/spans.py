@@ -84,7 +84,7 @@ def strange_names(
     """Return the names outside single quotes that are not shown, where names are shown at all."""
     if not are_shown(text, own, shown, listed):
         return frozenset()
-    return bare_names(text) - shown - listed - {*own}
+    return bare_names(text) - shown - {*own}
 
 
 def are_shown(
@@ -93,10 +93,11 @@ def are_shown(
     """Whether the names of a text stand somewhere to be read.
 
     They do where the context lists one of them, or where anything shows two and no fewer than it
-    does not. own: the parameter's words, which need not be shown.
+    does not. own: the parameter's words, which need not be shown. listed: those of the shown names
+    that stand in the context.
     """
     bare = bare_names(text) - {*own}
-    known = bare & (shown | listed)
+    known = bare & shown
     return bool(bare & listed) or len(known) >= max(LEAST_SHOWN, len(bare - known))
 
 
