@@ -4,6 +4,7 @@ State goes into the request, not into the object. An engine may keep KV cache be
 what it kept must not change a result.
 """
 
+import math
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -222,3 +223,15 @@ class StageRecord:
     entropy: float | None = None
     alternatives: tuple[tuple[str, float], ...] | None = None
     usage: Usage = field(default_factory=Usage)
+
+    def log_odds(self, name: str) -> float:
+        """Return the log-odds of a candidate; 0 where its probability was not told."""
+        told = dict(self.alternatives or ())
+        share = self.probability if name == self.choice else told.get(name)
+        if share is None:
+            return 0.0
+        share = min(max(share, _LEAST), 1 - _LEAST)
+        return math.log(share / (1 - share))
+
+
+_LEAST = 1e-6

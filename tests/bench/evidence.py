@@ -78,7 +78,7 @@ def main() -> None:
     prepare_data()
     cases, unseen = draw_cases(out)
     names = options.row or ROWS
-    _train(options.recipe, out, names)
+    train(options.recipe, out, names)
     rows = [_marked(name, out, cases, unseen, options.threads) for name in names]
     cell = {
         "tool_set": TOOL_SET,
@@ -144,15 +144,15 @@ def draw_cases(out: Path) -> tuple[Path, Path]:
     """The same cases every time: known tools and none at all; and tools held out."""
     known, unseen = out / "cases.jsonl", out / "unseen.jsonl"
     served, unserved = _known_lines(out)
-    _write(known, served[:SERVED_CASES] + unserved[:UNSERVED_CASES])
-    _write(unseen, _test_lines(UNSEEN, out)[:UNSEEN_CASES])
+    write(known, served[:SERVED_CASES] + unserved[:UNSERVED_CASES])
+    write(unseen, _test_lines(UNSEEN, out)[:UNSEEN_CASES])
     return known, unseen
 
 
 def served_cases(out: Path, count: int) -> Path:
     """So many cases of the known tools, the same every time."""
     path = out / "served.jsonl"
-    _write(path, _known_lines(out)[0][:count])
+    write(path, _known_lines(out)[0][:count])
     return path
 
 
@@ -173,13 +173,15 @@ def _test_lines(data: Path, out: Path) -> list[str]:
     return sorted(lines, key=lambda line: hashlib.sha256(line.encode()).digest())
 
 
-def _write(path: Path, lines: Sequence[str]) -> None:
+def write(path: Path, lines: Sequence[str]) -> None:
+    """Write lines under a temporary name first."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(".partial")
     partial.write_text("".join(lines), encoding="utf-8")
     partial.replace(path)
 
 
-def _train(recipe: Path, out: Path, names: Sequence[str]) -> None:
+def train(recipe: Path, out: Path, names: Sequence[str]) -> None:
     """The decoupled adapters side by side, then the two joint ones side by side."""
     if "decoupled" in names:
         _run_recipe(recipe, "decoupled", out)

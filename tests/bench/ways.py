@@ -1,13 +1,13 @@
 """Other ways to decide a case than `afx eval`'s, in the same file of predictions.
 
-    python tests/bench/ways.py one-call|free-stages|model-alone|given-set|given-tool BUNDLE
-        --tools TOOLS --cases FILE --out FILE [--limit N] [--threads N]
+    python tests/bench/ways.py WAY BUNDLE --tools TOOLS --cases FILE --out FILE [--limit N]
 
 one-call: all tools of all sets, with their schemas, in one prompt in the layout of Qwen2.5's own
 tool template (ChatML models without one are asked in it, too); the answer is decoded freely, and a
 text that ends without a call is `none`. free-stages: the stages of this package, decoded without
 any grammar; a name that is no candidate and arguments that are not JSON are errors. model-alone:
-as `afx eval`, but nothing beside the model is heard (words, classifier, bi-encoder). given-set,
+as `afx eval`, but nothing beside the model is heard (words, classifier, bi-encoder). set-alone: so,
+with the gold tool set as the only one. given-set,
 given-tool: the gold tool set, or the gold tool, is taken whatever would be chosen, so that the rest
 is the bundle's; cases without a gold tool are answered by `none`.
 
@@ -71,7 +71,7 @@ For each function call, return a json object with function name and arguments wi
 {"name": <function-name>, "arguments": <args-json-object>}
 </tool_call>"""
 
-WAYS = ("one-call", "free-stages", "model-alone", "given-set", "given-tool")
+WAYS = ("one-call", "free-stages", "model-alone", "set-alone", "given-set", "given-tool")
 Decide = Callable[[Case], Decision]
 
 
@@ -111,17 +111,19 @@ def _decide(given: argparse.Namespace, engine: Engine, manifest: Manifest) -> De
         asked = Unconstrained(engine) if given.way == "free-stages" else engine
         stages = Stages(asked, manifest, catalog)
 
-        def alone(case: Case) -> Decision:
-            with (
-                patch.object(SecondOpinions, "of_sets", _nothing),
-                patch.object(SecondOpinions, "of_tools", _nothing),
-            ):
-                return stages.decide(case.situation(), emit=_quiet, cancel=None)
-
-        return alone
+        return lambda case: _alone(stages, case)
     lines = given.cases.read_text(encoding="utf-8").splitlines()
     golds = {row["id"]: row["gold"] for row in map(json.loads, lines)}
     steered = Steered(engine)
+    if given.way == "set-alone":
+        every = {name: Stages(engine, manifest, {name: tools}) for name, tools in catalog.items()}
+        nothing = Decision(call=None, confidence=1.0, stages=())
+
+        def set_alone(case: Case) -> Decision:
+            name = golds[case.id]["tool_set"]
+            return nothing if name is None else _alone(every[name], case)
+
+        return set_alone
 
     def given_set(case: Case) -> Decision:
         tool_set = golds[case.id]["tool_set"]
@@ -141,6 +143,15 @@ def _decide(given: argparse.Namespace, engine: Engine, manifest: Manifest) -> De
         return decision
 
     return given_set if given.way == "given-set" else given_tool
+
+
+def _alone(stages: Stages, case: Case) -> Decision:
+    """Decide with nothing beside the model."""
+    with (
+        patch.object(SecondOpinions, "of_sets", _nothing),
+        patch.object(SecondOpinions, "of_tools", _nothing),
+    ):
+        return stages.decide(case.situation(), emit=_quiet, cancel=None)
 
 
 class OneCall:

@@ -72,6 +72,23 @@ def test_a_worded_parameter_is_named_when_shown_names_stand_outside_its_quotes()
     assert copied_parameters(untold * 10)["files", "read"].named == ()
 
 
+def test_paths_that_are_always_or_never_the_folder_of_the_context() -> None:
+    def asked(number: int, repo: str, file: str, context: str) -> Trajectory:
+        arguments = {"repo": repo, "file": file, "text": f"plan {number}"}
+        item = trajectory(number, f"add {file} to plan {number}", arguments, "train")
+        return item.model_copy(update={"context": context})
+
+    told = [asked(n, f"/srv/app{n}", f"notes/a{n}.md", f"repo: /srv/app{n}") for n in range(40)]
+    untold = [asked(90, "here", "notes/a.md", "the repository is here")]
+    found = copied_parameters([*told, *untold])["files", "read"]
+    assert (found.folders, found.inner) == (("repo",), ("file",)), "no path is no inner one"
+    other = [asked(80, "add", "a80.md", "repo: /srv/app")]
+    assert copied_parameters([*told, *other])["files", "read"].folders == ()
+    itself = [asked(80, "/srv/app", "/srv/app/", "repo: /srv/app")]
+    assert copied_parameters([*told, *itself])["files", "read"].inner == ()
+    assert copied_parameters(untold * 40)["files", "read"].folders == ()
+
+
 def test_a_value_may_come_from_an_earlier_observation() -> None:
     items = []
     for number in range(20):

@@ -12,6 +12,7 @@ from afx_train.corpus import Corpus, load_corpus
 from afx_train.errors import DataError
 from afx_train.retriever import train_retriever
 from afx_train.trajectory import Trajectory, TrajectoryStep, write_trajectories
+from agentflux.contracts.intents import surely_given
 from agentflux.contracts.tools import ToolSpec
 
 # What is asked for in other words than the descriptions have.
@@ -25,7 +26,7 @@ ASKED = {
 FILLERS = ("please", "now", "again", "today", "could", "you")
 WORDS = sorted(
     {w for tools in ASKED.values() for name, said in tools.items() for w in (name, *said)}
-    | {*ASKED, *FILLERS}
+    | {*ASKED, *FILLERS, "loud"}
 )
 
 
@@ -49,21 +50,27 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def corpus(folder: Path, *, sets: int = len(ASKED)) -> Corpus:
-    """Every tool asked for by two words, in different company; half of them in dev, too."""
+def corpus(folder: Path, *, sets: int = len(ASKED), loud: bool = False) -> Corpus:
+    """Every tool asked for by two words, in different company; an eighth of them in dev.
+
+    loud: tools have this optional parameter, and half of the requests say so.
+    """
+    schema = {"type": "object", "properties": {"loud": {"type": "boolean"}}} if loud else {}
     (folder / "tools").mkdir(parents=True)
     items: list[Trajectory] = []
     for tool_set, tools in list(ASKED.items())[:sets]:
-        listed = [{"name": name, "description": "", "inputSchema": {}} for name in tools]
+        listed = [{"name": name, "description": "", "inputSchema": schema} for name in tools]
         (folder / "tools" / f"{tool_set}.json").write_text(json.dumps(listed), encoding="utf-8")
         for name, said in tools.items():
             for number in range(24):
                 request = f"{FILLERS[number % 5]} {said[number % 2]} {FILLERS[number % 3 + 2]}"
+                arguments = {"loud": True} if loud and number % 4 < 2 else {}
+                request += " loud" * len(arguments)
                 items.append(
                     Trajectory(
                         id=f"{name}{number}",
                         request=request,
-                        steps=(TrajectoryStep(tool_set=tool_set, tool=name),),
+                        steps=(TrajectoryStep(tool_set=tool_set, tool=name, arguments=arguments),),
                         phrasing=f"{name}{number}",
                         kind="single",
                         split="dev" if number > 20 else "train",
@@ -79,14 +86,9 @@ def test_it_learns_what_other_words_ask_for(base: Path, tmp_path: Path) -> None:
     assert learned.asked == 30
     assert learned.right > 0.8 * learned.asked
     encoder = learned.encoder
-    lamp = {
-        name: float(
-            encoder.tool(ToolSpec(tool_set="lamp", name=name, description=""))
-            @ encoder.request("please shine")
-        )
-        for name in ("light", "dim")
-    }
-    assert lamp["light"] > lamp["dim"]
+    lamp = [ToolSpec(tool_set="lamp", name=n, description="") for n in ("light", "dim")]
+    light, dim = encoder.fits("please shine", [encoder.tool(tool) for tool in lamp])
+    assert light > dim
     again = train_retriever(data, base, seed=1, one_catalog=2).encoder
     assert (again.vectors == encoder.vectors).all()
 
@@ -94,3 +96,15 @@ def test_it_learns_what_other_words_ask_for(base: Path, tmp_path: Path) -> None:
 def test_too_few_servers_are_refused(base: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="4 tool sets"):
         train_retriever(corpus(tmp_path / "data", sets=2), base, seed=1, one_catalog=1)
+
+
+def test_it_learns_which_optional_parameters_requests_give(base: Path, tmp_path: Path) -> None:
+    data = corpus(tmp_path / "data", loud=True)
+    learned = train_retriever(data, base, seed=1, one_catalog=2)
+    assert learned.given.examples == 30
+    assert learned.given.right == learned.given.sure > 20
+    tool = data.catalog["lamp"][0]
+    odds = [learned.encoder.odds_given(tool, f"shine {said}")["loud"] for said in ("loud", "now")]
+    assert [surely_given(found) for found in odds] == [True, False]
+    without = corpus(tmp_path / "without")
+    assert train_retriever(without, base, seed=1, one_catalog=2).encoder.given is None

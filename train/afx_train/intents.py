@@ -16,11 +16,11 @@ from afx_train.errors import DataError
 from afx_train.trajectory import Trajectory
 from agentflux.contracts.intents import (
     BITS,
-    SURE,
     Features,
     Intents,
     Linear,
     request_features,
+    surely_given,
 )
 from agentflux.contracts.prompts import FINISH, NONE
 
@@ -125,12 +125,9 @@ def _fit_given(
             scale=2 * made.scale[1:],
             bias=made.bias[1:] - made.bias[:1],
         )
-        sure = [
-            (odds, has)
-            for seen, has in told.get(name, ())
-            if abs(odds := one.logits(seen)[0]) > SURE
-        ]
-        if sum((odds > 0) != has for odds, has in sure) <= _MOST_WRONG * len(sure):
+        said = [(surely_given(one.logits(seen)[0]), has) for seen, has in told.get(name, ())]
+        sure = [(given, has) for given, has in said if given is not None]
+        if sum(given != has for given, has in sure) <= _MOST_WRONG * len(sure):
             found[name] = one
     if not found:
         return None

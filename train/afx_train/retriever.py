@@ -3,7 +3,9 @@
 See `agentflux.contracts.retriever` for what it is. Its words are those that the base model's
 tokenizer has as one token; their vectors start as the model's own embeddings, projected. Two losses
 a batch: the right tool among all tools of the batch's servers (in-batch negatives), and the right
-one or `none` among a few servers, as a device would offer them.
+one or `none` among a few servers, as a device would offer them. Vectors and weights learn from the
+cosines alone: with what single words find they learn the training servers' words, and know other
+servers less well. Both together are what the scale and `none` are settled on afterwards.
 """
 
 import re
@@ -20,17 +22,19 @@ from torch.nn import functional
 
 from afx_train.corpus import Corpus
 from afx_train.errors import DataError
-from agentflux.contracts.retriever import BiEncoder, described, known_words
+from afx_train.optional import GivenReport, train_given
+from agentflux.contracts.retriever import BiEncoder, Described, described, known_words
 from agentflux.progress import progress
 
 SIZE = 64
 EPOCHS = 6
 BATCH = 64
+SETTLING = 100  # batches
 OFFERED = 4
 # Of a data folder whose tools adapters know by heart, so many requests; it is for the others.
 MOST_OF_ONE_CATALOG = 3000
 _WORD = re.compile(r"[Ġ▁]([a-z]{2,})")
-_DROPPED = 0.2  # of a request's words, at each sight
+_DROPPED = 0.2  # of a request's words, at each sight; of a description's half as many
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +45,7 @@ class Learned:
     learned: int
     right: int
     asked: int
+    given: GivenReport
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,13 +86,19 @@ def train_retriever(corpus: Corpus, base: Path, *, seed: int, one_catalog: int) 
         _train(towers, train, texts, members, Random(seed))
     encoder = towers.encoder(vocabulary)
     right, asked = _right(encoder, dev, [encoder.tool(tool) for tool in tools], members)
+    given, of_given = train_given(corpus, encoder, seed=seed, one_catalog=one_catalog)
     card = {
         "data_sha256": corpus.sha256,
         "learned": str(len(train)),
         "dev": f"{right} of {asked}",
+        "dev, optional parameters": f"{of_given.right} of {of_given.sure} sure",
     }
     return Learned(
-        encoder=replace(encoder, card=card), learned=len(train), right=right, asked=asked
+        encoder=replace(encoder, card=card, given=given),
+        learned=len(train),
+        right=right,
+        asked=asked,
+        given=of_given,
     )
 
 
@@ -108,18 +119,38 @@ class _Towers(nn.Module):
         self.tool_weights = nn.Parameter(rarity.clone())
         self.scale = nn.Parameter(torch.tensor(10.0))
         self.none = nn.Parameter(torch.tensor(3.0))
+        self.read = [torch.tensor(list(dict.fromkeys(words))) for words in texts]
 
     def texts(self, rows: Sequence[Sequence[int]], weights: Tensor, *, dropped: float) -> Tensor:
         """Return the unit vectors [rows, size] of texts given by their words."""
-        flat = torch.tensor([word for row in rows for word in row])
-        of = torch.repeat_interleave(
-            torch.arange(len(rows)), torch.tensor([len(row) for row in rows])
-        )
+        flat, of = _flat(rows), _of(rows)
         kept = functional.softplus(weights[flat]) * (torch.rand(len(flat)) >= dropped)
         total = torch.zeros(len(rows), self.shift.shape[1]).index_add(
             0, of, self.vectors(flat) * kept[:, None]
         )
         return functional.normalize(total, dim=1)
+
+    def at_best(
+        self, rows: Sequence[Sequence[int]], pool: Sequence[int], *, dropped: float
+    ) -> Tensor:
+        """Return what requests [rows] find on average in the descriptions of tools [pool].
+
+        See `agentflux.contracts.retriever`.
+        """
+        words, place = torch.unique(_flat(rows), return_inverse=True)
+        read = nn.utils.rnn.pad_sequence([self.read[tool] for tool in pool], padding_value=-1)
+        lacking = (read < 0) | (torch.rand(read.shape) < dropped / 2)
+        lacking[0] = False  # a description of no word at all
+        said, where = torch.unique(read.clamp(min=0), return_inverse=True)
+        weights = functional.softplus(self.tool_weights[said])
+        gates = weights / (weights + 1)
+        alike = (self.vectors(said) @ self.vectors(words).T).relu().square() * gates[:, None]
+        found = alike[where].masked_fill(lacking[:, :, None], 0.0).amax(dim=0)  # [pool, words]
+        asked = functional.softplus(self.request_weights[_flat(rows)])
+        kept = asked * (torch.rand(len(asked)) >= dropped)
+        share = torch.zeros(len(rows), len(words))
+        share = share.index_put((_of(rows), place), kept, accumulate=True)
+        return (share / (share.sum(dim=1, keepdim=True) + _TINY)) @ found.T
 
     def vectors(self, words: Tensor) -> Tensor:
         """Return the unit vectors [words, size]."""
@@ -152,6 +183,18 @@ class _Towers(nn.Module):
         )
 
 
+_TINY = 1e-6
+
+
+def _flat(rows: Sequence[Sequence[int]]) -> Tensor:
+    return torch.tensor([word for row in rows for word in row])
+
+
+def _of(rows: Sequence[Sequence[int]]) -> Tensor:
+    """The row of each word of `_flat`."""
+    return torch.repeat_interleave(torch.arange(len(rows)), torch.tensor([len(r) for r in rows]))
+
+
 def _train(
     towers: _Towers,
     rows: list[_Row],
@@ -159,46 +202,66 @@ def _train(
     members: dict[str, list[int]],
     rng: Random,
 ) -> None:
+    offers = _Offers(texts, members, rng)
     optimizer = torch.optim.Adam(towers.groups())
     starts = range(0, max(1, len(rows) - BATCH + 1), BATCH)  # a rest waits for the next epoch
-    with progress("batches", EPOCHS * len(starts)) as advance:
+    settling = min(SETTLING, len(starts))
+    with progress("batches", EPOCHS * len(starts) + settling) as advance:
         for _ in range(EPOCHS):
             rng.shuffle(rows)
             for first in starts:
                 advance()
-                batch = rows[first : first + BATCH]
-                if all(row.tool is None for row in batch):
-                    continue  # nothing to choose from
-                loss = _loss(towers, batch, texts, members, rng)
-                optimizer.zero_grad()
-                loss.backward()  # type: ignore[no-untyped-call]
-                optimizer.step()
+                _step(optimizer, offers.loss(towers, rows[first : first + BATCH]))
+        both = torch.optim.Adam([towers.scale, towers.none], lr=0.05)
+        for first in starts[:settling]:
+            advance()
+            _step(both, offers.loss(towers, rows[first : first + BATCH], settling=True))
 
 
-def _loss(
-    towers: _Towers,
-    rows: Sequence[_Row],
-    texts: Sequence[Sequence[int]],
-    members: dict[str, list[int]],
-    rng: Random,
-) -> Tensor:
-    sets = sorted({row.tool_set for row in rows if row.tool is not None})
-    pool = [tool for name in sets for tool in members[name]]
-    column = {tool: at for at, tool in enumerate(pool)}
-    requests = towers.texts([row.words for row in rows], towers.request_weights, dropped=_DROPPED)
-    tools = towers.texts([texts[tool] for tool in pool], towers.tool_weights, dropped=_DROPPED / 2)
-    fits = towers.scale * requests @ tools.T
-    right = torch.tensor([len(pool) if row.tool is None else column[row.tool] for row in rows])
-    served = right < len(pool)
-    none = towers.none.expand(len(rows), 1)
-    offered = torch.full((len(rows), len(pool)), -torch.inf)
-    for line, row in enumerate(rows):
-        beside = rng.sample(sets, min(OFFERED, len(sets)))
-        for name in {*beside, row.tool_set} & {*sets}:
-            offered[line, [column[tool] for tool in members[name]]] = 0.0
-    return functional.cross_entropy(fits[served], right[served]) + functional.cross_entropy(
-        torch.cat([fits + offered, none], dim=1), right
-    )
+def _step(optimizer: torch.optim.Optimizer, loss: Tensor | None) -> None:
+    if loss is not None:
+        optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+
+
+class _Offers:
+    """What a batch of requests chooses from."""
+
+    def __init__(
+        self, texts: Sequence[Sequence[int]], members: dict[str, list[int]], rng: Random
+    ) -> None:
+        self._texts, self._members, self._rng = texts, members, rng
+
+    def loss(
+        self, towers: _Towers, rows: Sequence[_Row], *, settling: bool = False
+    ) -> Tensor | None:
+        """Return both losses, or None where there is nothing to choose from.
+
+        settling: of the scale and of `none`, all else being as it is.
+        """
+        sets = sorted({row.tool_set for row in rows if row.tool is not None})
+        if not sets:
+            return None
+        pool = [tool for name in sets for tool in self._members[name]]
+        column = {tool: at for at, tool in enumerate(pool)}
+        said, listed = [row.words for row in rows], [self._texts[tool] for tool in pool]
+        with torch.set_grad_enabled(not settling):
+            requests = towers.texts(said, towers.request_weights, dropped=_DROPPED)
+            alike = requests @ towers.texts(listed, towers.tool_weights, dropped=_DROPPED / 2).T
+            if settling:
+                alike = alike + towers.at_best(said, pool, dropped=_DROPPED)
+        fits = towers.scale * alike
+        right = torch.tensor([len(pool) if row.tool is None else column[row.tool] for row in rows])
+        served = right < len(pool)
+        none = towers.none.expand(len(rows), 1)
+        offered = torch.full((len(rows), len(pool)), -torch.inf)
+        for line, row in enumerate(rows):
+            beside = self._rng.sample(sets, min(OFFERED, len(sets)))
+            for name in {*beside, row.tool_set} & {*sets}:
+                offered[line, [column[tool] for tool in self._members[name]]] = 0.0
+        chosen = functional.cross_entropy(torch.cat([fits + offered, none], dim=1), right)
+        return chosen + functional.cross_entropy(fits[served], right[served])
 
 
 def _embeddings(base: Path) -> tuple[list[str], Tensor]:
@@ -239,12 +302,13 @@ def _rows(
 def _right(
     encoder: BiEncoder,
     rows: Sequence[_Row],
-    tools: Sequence[np.ndarray[tuple[int], np.dtype[np.float32]]],
+    tools: Sequence[Described],
     members: dict[str, list[int]],
 ) -> tuple[int, int]:
     asked = [row for row in rows if row.tool is not None]
     right = 0
     for row in asked:
-        request = encoder.words(row.words)
-        right += max(members[row.tool_set], key=lambda at: float(tools[at] @ request)) == row.tool
+        within = members[row.tool_set]
+        fits = encoder.fits_of(row.words, [tools[at] for at in within])
+        right += within[fits.index(max(fits))] == row.tool
     return right, len(asked)

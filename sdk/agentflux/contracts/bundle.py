@@ -133,7 +133,9 @@ class CatalogTool(_Model):
     context or an observation, such as `path` or `edits[].oldText`. `worded`: of those that it put
     together of words from there, each with the further words that it used (see
     `agentflux.contracts.spans`). `named`: of these, whose words outside single quotes were always
-    names that were shown, where names were.
+    names that were shown, where names were. `folders`: those that always were an absolute path that
+    was shown, where the context had one (a repository). `inner`: those that never were the folder
+    of the context itself (a file to be read); see `agentflux.contracts.paths`.
     """
 
     tool_set: str
@@ -142,6 +144,8 @@ class CatalogTool(_Model):
     copied: tuple[str, ...] = ()
     worded: dict[str, tuple[str, ...]] = Field(default_factory=dict)
     named: tuple[str, ...] = ()
+    folders: tuple[str, ...] = ()
+    inner: tuple[str, ...] = ()
 
     @property
     def copies(self) -> bool:

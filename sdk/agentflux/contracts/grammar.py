@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import llguidance
 
-from agentflux.contracts.spans import copying_rules
+from agentflux.contracts.spans import FREE, Held, copying_rules
 from agentflux.contracts.tools import JsonSchema, ToolSpec
 from agentflux.errors import SchemaNotSupported
 
@@ -55,13 +55,13 @@ def copying_grammar(
     texts: Sequence[str],
     *,
     worded: Mapping[str, Collection[str]] = MappingProxyType({}),
-    named: Mapping[str, Collection[str]] = MappingProxyType({}),
+    held: Held = FREE,
 ) -> str:
     """Do as `arguments_grammar` does, with strings that are copied from the texts.
 
     Those at the paths `copied` are spans, those at `worded` are made of words from there and of
-    their own; of those at `named` the words outside single quotes are such names. Where the schema
-    has no plain string at such a path, nothing is held to the texts.
+    their own; beside it they obey `held`. Where the schema has no plain string at such a path,
+    nothing is held to the texts.
 
     Raises:
         SchemaNotSupported: as `arguments_grammar` does.
@@ -70,7 +70,7 @@ def copying_grammar(
     if not copied and not worded:
         return plain
     try:
-        return copying_rules(_closed(tool.input_schema), copied, texts, worded, named)
+        return copying_rules(_closed(tool.input_schema), copied, texts, worded, held)
     except ValueError:
         return plain
 

@@ -1,15 +1,18 @@
 """A small bi-encoder: how well a request and a tool's description fit, by what their words mean.
 
 Each word of a fixed vocabulary has a vector of unit length and two weights, one where it stands in
-a request and one where it describes a tool; a text is the weighted mean of its words' vectors, and
-a fit is the cosine of two texts (a bag of words with two towers that share their embeddings).
-It is trained on many servers, starting from the base model's own token embeddings, so it knows
-tools that it never saw better than shared words alone do; reading takes well under a millisecond.
+a request and one where it describes a tool. A text is the weighted mean of its words' vectors, and
+two texts fit by their cosine (a bag of words with two towers that share their embeddings), and by
+what each word of the request finds at best among the words of the description (late interaction,
+Khattab and Zaharia 2020, arXiv 2004.12832). It is trained on many servers, starting from the base
+model's own token embeddings, so it knows tools that it never saw better than shared words alone do;
+a request is read and weighed against forty tools in about a millisecond. On the same vectors it
+tells whether a request gives an optional parameter (`agentflux.contracts.optional`).
 """
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
 
@@ -17,11 +20,22 @@ import numpy as np
 import numpy.typing as npt
 
 from agentflux.contracts.arrays import Array, ArrayFile
+from agentflux.contracts.optional import (
+    TRAITS,
+    Found,
+    Perceptron,
+    Sought,
+    best_of,
+    found,
+    optional_parameters,
+    texts_of,
+    traits,
+)
 from agentflux.contracts.tools import ToolSpec
 
 RETRIEVER = "retriever.npz"
 # Written into the file: vectors mean nothing under another way to split and describe.
-READING = 1
+READING = 2
 
 Float32 = npt.NDArray[np.float32]
 
@@ -30,11 +44,24 @@ _SHORTEST = 4
 _DESCRIBED = 300
 
 
+@dataclass(frozen=True, slots=True)
+class Described:
+    """A tool's description: its unit vector [size], and its words' [words, size] with a gate each.
+
+    A gate, from 0 to 1, is how much finding that word says.
+    """
+
+    vector: Float32
+    words: Float32
+    gates: Float32
+
+
 @dataclass(frozen=True, kw_only=True)
 class BiEncoder:
     """Vectors [words, size] as int8 (their length says nothing), weights [words] as float16.
 
-    scale: of the cosine, which makes it a logit. none: the logit of no tool at all, on that scale.
+    scale: makes a logit of the cosine and of what the words find, together. none: the logit of no
+    tool at all, on that scale. given: tells of optional parameters; None where nothing was learned.
     card: where it comes from, for people to read.
     """
 
@@ -44,6 +71,7 @@ class BiEncoder:
     tool_weights: npt.NDArray[np.float16]
     scale: float
     none: float
+    given: Perceptron | None = None
     card: Mapping[str, str] = field(default_factory=dict[str, str])
 
     @cached_property
@@ -51,24 +79,72 @@ class BiEncoder:
         """Where each word stands."""
         return {word: at for at, word in enumerate(self.vocabulary)}
 
-    def request(self, text: str) -> Float32:
-        """Return the unit vector [size] of a request; zeros where no word is known."""
-        return self.words(known_words(text, self.index))
+    def tool(self, tool: ToolSpec) -> Described:
+        """Read a tool's description."""
+        words = known_words(described(tool), self.index)
+        once = list(dict.fromkeys(words))
+        return Described(
+            vector=self._mean(words, self.tool_weights),
+            words=self._units(once),
+            gates=self._gates(once),
+        )
 
-    def words(self, words: Sequence[int]) -> Float32:
-        """Return the unit vector [size] of a request given by its words."""
-        return self._text(words, self.request_weights)
+    def fits(self, text: str, tools: Sequence[Described]) -> list[float]:
+        """Return the logit of each tool for a request; zeros where none of its words is known."""
+        return self.fits_of(known_words(text, self.index), tools)
 
-    def tool(self, tool: ToolSpec) -> Float32:
-        """Return the unit vector [size] of a tool's description."""
-        return self._text(known_words(described(tool), self.index), self.tool_weights)
+    def fits_of(self, words: Sequence[int], tools: Sequence[Described]) -> list[float]:
+        """Do so for a request given by its words."""
+        if not words:
+            return [0.0] * len(tools)
+        mean, units = self._mean(words, self.request_weights), self._units(words)
+        weights = self.request_weights[words].astype(np.float32)
+        share = weights / (weights.sum() + _TINY)
+        return [
+            self.scale * float(tool.vector @ mean + share @ _at_best(units, tool)) for tool in tools
+        ]
 
-    def _text(self, words: Sequence[int], weights: npt.NDArray[np.float16]) -> Float32:
+    def odds_given(self, tool: ToolSpec, request: str) -> dict[str, float]:
+        """Return the log-odds that a request gives each optional parameter of a tool."""
+        if self.given is None:
+            return {}
+        names = optional_parameters(tool.input_schema)
+        told = {name: self.traits(tool, name, request) for name in names}
+        return {name: self.given.log_odds(found) for name, found in told.items()}
+
+    def traits(self, tool: ToolSpec, name: str, request: str) -> Float32:
+        """Return what speaks for it that a request gives an optional parameter of a tool."""
+        asked = self._units(known_words(request, self.index))
+        name_text, described_text, values = texts_of(tool.input_schema, name)
+        sought = Sought(
+            name=self._found(name_text, asked),
+            description=self._found(described_text, asked),
+            values=best_of([self._found(value, asked) for value in values]),
+        )
+        return traits(request, tool.input_schema, name, sought)
+
+    def _found(self, text: str, asked: Float32) -> Found:
+        words = list(dict.fromkeys(known_words(text, self.index)))
+        return found(self._units(words), self._gates(words), asked)
+
+    def _gates(self, words: Sequence[int]) -> Float32:
+        weights = self.tool_weights[words].astype(np.float32)
+        gates: Float32 = weights / (weights + 1)
+        return gates
+
+    @property
+    def _given_parts(self) -> tuple[str, ...]:
+        return _GIVEN if self.given is not None else ()
+
+    def _units(self, words: Sequence[int]) -> Float32:
+        rows = self.vectors[words].astype(np.float32)
+        found: Float32 = rows / (np.linalg.norm(rows, axis=1, keepdims=True) + _TINY)
+        return found
+
+    def _mean(self, words: Sequence[int], weights: npt.NDArray[np.float16]) -> Float32:
         if not words:
             return np.zeros(self.vectors.shape[1], np.float32)
-        rows = self.vectors[words].astype(np.float32)
-        lengths = np.linalg.norm(rows, axis=1, keepdims=True) + _TINY
-        total = weights[words].astype(np.float32) @ (rows / lengths)
+        total = weights[words].astype(np.float32) @ self._units(words)
         found: Float32 = total / (np.linalg.norm(total) + _TINY)
         return found
 
@@ -82,10 +158,19 @@ class BiEncoder:
             request_weights=self.request_weights,
             tool_weights=self.tool_weights,
             numbers=np.array([self.scale, self.none]),
+            **{f"given_{part}": np.array(getattr(self.given, part)) for part in self._given_parts},
         )
 
 
 _TINY = 1e-6
+
+
+def _at_best(units: Float32, tool: Described) -> Float32:
+    """Return what each word [words, size] finds at best in a description, from 0 to 1."""
+    if not len(tool.words):
+        return np.zeros(len(units), np.float32)
+    found: Float32 = (np.square(np.maximum(units @ tool.words.T, 0)) * tool.gates).max(axis=1)
+    return found
 
 
 def known_words(text: str, index: Mapping[str, int]) -> list[int]:
@@ -122,6 +207,9 @@ def load_retriever(path: Path) -> BiEncoder:
 _FILE = ArrayFile(of="reading", version=READING, made_by="afx-train retriever")
 
 
+_GIVEN = tuple(part.name for part in fields(Perceptron))
+
+
 def _read(held: Mapping[str, Array], card: dict[str, str]) -> BiEncoder:
     scale, none = (float(number) for number in held["numbers"])
     found = BiEncoder(
@@ -131,6 +219,7 @@ def _read(held: Mapping[str, Array], card: dict[str, str]) -> BiEncoder:
         tool_weights=held["tool_weights"],
         scale=scale,
         none=none,
+        given=_perceptron(held) if f"given_{_GIVEN[0]}" in held else None,
         card=card,
     )
     count = len(set(found.vocabulary))
@@ -139,3 +228,15 @@ def _read(held: Mapping[str, Array], card: dict[str, str]) -> BiEncoder:
         msg = f"it has arrays of the shapes {shapes} for {count} words"
         raise ValueError(msg)
     return found
+
+
+def _perceptron(held: Mapping[str, Array]) -> Perceptron:
+    parts = {part: held[f"given_{part}"].astype(np.float32) for part in _GIVEN}
+    hidden = parts["inner_bias"].size
+    wanted = {"inner": (TRAITS, hidden), "outer": (hidden,), "outer_bias": ()}
+    wanted |= {"middle": (TRAITS,), "spread": (TRAITS,), "inner_bias": (hidden,)}
+    shapes = {part: array.shape for part, array in parts.items()}
+    if shapes != wanted:
+        msg = f"it has arrays of the shapes {shapes} for optional parameters, not {wanted}"
+        raise ValueError(msg)
+    return Perceptron(**parts)

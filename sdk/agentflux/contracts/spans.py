@@ -10,6 +10,8 @@ A parameter is named by its path: `path`, `edits[].oldText`, `files[]`. A span b
 between words and stays in one line. A word is a run of letters and digits: `_` parts two of them.
 No value has a space before or behind it, or a line break in it.
 
+Where a value has to be one of a few (a path that is shown), it can be held to these instead.
+
 In a statement of SQL the words outside single quotes are names, and where the context lists tables
 and columns, the request's own word for one (`UPDATE order`) is wrong. So of a worded parameter
 whose training values bear it out, those words can be held to the names that are shown.
@@ -18,7 +20,7 @@ whose training values bear it out, those words can be held to the names that are
 import json
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence, Set
-from types import MappingProxyType
+from dataclasses import dataclass, field
 from typing import Any
 
 _ATOM = re.compile(r"\w+|\s|[^\w\s]")
@@ -107,19 +109,37 @@ def bare_names(text: str) -> frozenset[str]:
     return frozenset(name for name in found if not name.isdecimal())
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Held:
+    """What strings at some paths of arguments are held to besides.
+
+    named: words outside single quotes are such names, or the parameter's own. one_of: they are one
+    of these.
+    """
+
+    named: Mapping[str, Collection[str]] = field(default_factory=dict[str, Collection[str]])
+    one_of: Mapping[str, Collection[str]] = field(default_factory=dict[str, Collection[str]])
+
+    def __bool__(self) -> bool:
+        """Whether anything is held."""
+        return bool(self.named or self.one_of)
+
+
+FREE = Held()
+
+
 def copying_rules(
     schema: Mapping[str, Any],
     copied: Collection[str],
     texts: Sequence[str],
     worded: Mapping[str, Collection[str]],
-    named: Mapping[str, Collection[str]] = MappingProxyType({}),
+    held: Held = FREE,
 ) -> str:
     """Write a Lark grammar of a closed object schema whose strings are copied.
 
     Those at `copied` are spans of the texts, those at `worded` made of words from there and of the
-    words that `worded` gives; of those at `named`, words outside single quotes are names that it
-    gives, or the parameter's own. Properties come in the schema's order, compact. What holds no
-    copied string stays JSON schema.
+    words that `worded` gives; beside it they obey `held`. Properties come in the schema's order,
+    compact. What holds no copied string stays JSON schema.
 
     Raises:
         ValueError: a path leads to no value of the schema, or the texts are empty, or the schema
@@ -128,7 +148,7 @@ def copying_rules(
     if '"$ref"' in json.dumps(schema):
         msg = "the schema has references"
         raise ValueError(msg)
-    return _Rules(frozenset(copied), texts, worded, named).start(schema)
+    return _Rules(frozenset(copied), texts, worded, held).start(schema)
 
 
 def _stands_in(atoms: list[str], line: list[str]) -> bool:
@@ -142,26 +162,27 @@ class _Rules:
         copied: frozenset[str],
         texts: Sequence[str],
         worded: Mapping[str, Collection[str]],
-        named: Mapping[str, Collection[str]],
+        held: Held,
     ) -> None:
         self._copied, self._rules = copied | worded.keys(), list[str]()
         self._worded, self._said = worded, frozenset(w for text in texts for w in words(text))
-        self._named = named
+        self._held = held
         stripped = (line.strip() for text in texts for line in text.splitlines())
         lines = [line for line in dict.fromkeys(stripped) if line]
         if not lines or not self._copied:
             msg = "there is nothing to copy"
             raise ValueError(msg)
-        self._span = self._spans(lines) if copied else ""
+        if copied:
+            self._spans(lines)
         if worded:
             self._rules.append(f"MARK: {_MARK}")
-        if named:
+        if held.named:
             self._rules += [f"INNER: {_MARK_IN_QUOTES}", f"OUTER: {_MARK_OF_NAMES}"]
 
     def start(self, schema: Mapping[str, Any]) -> str:
         return "\n".join([f"start: {self._value(schema, '')}", *self._rules])
 
-    def _spans(self, lines: Sequence[str]) -> str:
+    def _spans(self, lines: Sequence[str]) -> None:
         spans: list[str] = []
         for line in lines:
             chunks = [json.dumps(atom, ensure_ascii=False)[1:-1] for atom in _ATOM.findall(line)]
@@ -169,7 +190,6 @@ class _Rules:
             spans.append(f"SPAN{len(spans)}")
             self._rules.append(f"{spans[-1]}: %regex {listed}")
         self._rules.append(f"SPAN: ({' | '.join(spans)}) & {_TRIMMED}")
-        return self._rule('"\\"" SPAN "\\""')
 
     def _rule(self, body: str) -> str:
         name = f"r{len(self._rules)}"
@@ -195,11 +215,19 @@ class _Rules:
         kinds = schema.get("anyOf", [{"type": schema.get("type")}])
         if set(schema) - _OPEN or kinds not in ([_STRING], [_STRING, _NULL]):
             return self._rule(f"%json {json.dumps(schema)}")  # an enum, a number: has its own rule
-        if path in self._named:
-            value = self._of_names(self._named[path], self._worded.get(path, ()))
-        else:
-            value = self._of_words(self._worded[path]) if path in self._worded else self._span
+        value = self._rule(f'"\\"" {self._terminal(path)} "\\""')
         return value if len(kinds) == 1 else self._rule(f'{value} | "null"')
+
+    def _terminal(self, path: str) -> str:
+        """Return the name of the terminal that the strings at a path match."""
+        if path in self._held.one_of:
+            spelled = (json.dumps(one, ensure_ascii=False)[1:-1] for one in self._held.one_of[path])
+            either = " | ".join(json.dumps(text, ensure_ascii=False) for text in sorted(spelled))
+            self._rules.append(f"ONE{len(self._rules)}: {either}")
+            return f"ONE{len(self._rules) - 1}"
+        if path in self._held.named:
+            return self._of_names(self._held.named[path], self._worded.get(path, ()))
+        return self._of_words(self._worded[path]) if path in self._worded else "SPAN"
 
     def _of_words(self, own: Collection[str]) -> str:
         listed = sorted(self._said.union(own) - {ANY_NUMBER, EMPTY})
@@ -211,7 +239,7 @@ class _Rules:
             body = f"MARK* ({word} MARK+)* {word}?"
         some = _TRIMMED_OR_EMPTY if EMPTY in own else _TRIMMED
         self._rules.append(f"{value}: ({body}) & {some}")
-        return self._rule(f'"\\"" {value} "\\""')
+        return value
 
     def _of_names(self, shown: Collection[str], own: Collection[str]) -> str:
         number = len(self._rules)
@@ -223,7 +251,7 @@ class _Rules:
         between = f"(OUTER | {quoted})"
         body = f"{between}* ({name} {between}+)* {name}?"
         self._rules.append(f"{value}: ({body}) & {_TRIMMED}")
-        return self._rule(f'"\\"" {value} "\\""')
+        return value
 
     def _object(self, properties: Mapping[str, Any], required: frozenset[str], path: str) -> str:
         first, rest = '""', '""'  # what may follow before any property was written, and after one

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from agentflux.contracts.intents import SURE
+from agentflux.contracts.intents import surely_given
 from agentflux.contracts.tools import ToolSpec
 
 
@@ -23,8 +23,8 @@ def as_given(tool: ToolSpec, arguments: Mapping[str, Any], odds: Mapping[str, fl
     schema = tool.input_schema
     properties, required = schema.get("properties") or {}, list(schema.get("required") or ())
     optional = {n: found for n, found in odds.items() if n in properties and n not in required}
-    lacking = [n for n, found in optional.items() if found > SURE and n not in arguments]
-    extra = {n for n, found in optional.items() if found < -SURE and n in arguments}
+    lacking = [n for n, found in optional.items() if surely_given(found) and n not in arguments]
+    extra = {n for n, o in optional.items() if surely_given(o) is False and n in arguments}
     if not lacking and not extra:
         return tool
     kept = {name: inner for name, inner in properties.items() if name not in extra}

@@ -17,6 +17,7 @@ of a name:
 - Where the request names the tool to use (`agentflux.orchestration.named`), it is that one.
 - After a call, s is the log-probability by the classifier of what is left of the request, where it
   knows all the tools and the last call did not fail; elsewhere the choice is the model's alone.
+  Whether the request is done is asked twice; what the router says of it counts again for the tool.
 """
 
 import math
@@ -44,9 +45,11 @@ NONE_LESS = 3.0
 MANY = 8
 # Found on the sample's dev split, where all of (0.5, 0.5), (0.5, 1) and (1, 1) do as well.
 INTENTS_MODEL, INTENTS = 0.5, 1.0
-# After a call, found there, too. The classifier learned from far more requests of one call than of
-# several; its `finish` counts by so much less (a logarithm).
-LATER_MODEL, LATER, FINISH_LESS = 0.5, 0.5, 3.0
+# After a call, found there, too, of a tool set and of a tool. The classifier learned from far more
+# requests of one call than of several; its `finish` counts by so much less (a logarithm). Both
+# stages can end a request, so a selector hears what the router says of that: this much of its
+# log-odds.
+LATER_MODEL, LATER_SETS, LATER, FINISH_LESS, ROUTED = 0.5, 1.0, 0.5, 3.0, 0.25
 # The log-odds of a stranger: this much of the fit's, of the model's, and this. Found by logistic
 # regression on requests for such a server beside the sample's five: `tests/bench/strangers.py`.
 STRANGER_FIT, STRANGER_MODEL, STRANGER = 0.45, 0.3, 3.5
@@ -86,7 +89,7 @@ class SecondOpinions:
         """Return what is said of the tool sets that the router chooses from."""
         tools = [tool for found in sets.values() for tool in found]
         if situation.steps:
-            return self._of_later(situation, tools, lambda tool: tool.tool_set)
+            return self._of_later(situation, tools, lambda tool: tool.tool_set, other=LATER_SETS)
         if named := {tool.tool_set for tool in named_tools(tools, situation.request)}:
             return _of_named(named)
         if self._intents and (labelled := self._labelled(tools)):
@@ -105,11 +108,21 @@ class SecondOpinions:
         return of_fits(self._shown.set_matches(sets, situation), self._shown.encoder)
 
     def of_tools(
-        self, tool_set: str, tools: Sequence[ToolSpec], situation: Situation, *, own: bool
+        self,
+        tool_set: str,
+        tools: Sequence[ToolSpec],
+        situation: Situation,
+        *,
+        own: bool,
+        done: float = 0.0,
     ) -> Opinion | None:
-        """Return what is said of a set's tools. own: the selector is that of this set."""
+        """Return what is said of a set's tools.
+
+        own: the selector is that of this set. done: the log-odds that the request is done, by the
+        router.
+        """
         if situation.steps:
-            return self._of_later(situation, tools, lambda tool: tool.name)
+            return self._of_later(situation, tools, lambda tool: tool.name, done=done)
         if named := {tool.name for tool in named_tools(tools, situation.request)}:
             return _of_named(named)
         if self._intents and (labelled := self._labelled(tools)):
@@ -128,7 +141,13 @@ class SecondOpinions:
         return of_fits(fits, self._shown.encoder, none_less=NONE_LESS * few)
 
     def _of_later(
-        self, situation: Situation, tools: Sequence[ToolSpec], name_of: Callable[[ToolSpec], str]
+        self,
+        situation: Situation,
+        tools: Sequence[ToolSpec],
+        name_of: Callable[[ToolSpec], str],
+        *,
+        other: float = LATER,
+        done: float = 0.0,
     ) -> Opinion | None:
         """Return what is said of the names after a call, and of `finish`."""
         known = self._intents is not None and len(self._labelled(tools)) == len(tools)
@@ -143,8 +162,8 @@ class SecondOpinions:
         for tool in tools:
             logs[name_of(tool)].append(told.get(_label(tool), _SELDOM))
         scores = {name: _total(found) for name, found in logs.items()}
-        scores[FINISH] = told.get(FINISH, _SELDOM) - FINISH_LESS
-        return Opinion(scores=scores, model=LATER_MODEL, other=LATER, doubted=FINISH)
+        scores[FINISH] = told.get(FINISH, _SELDOM) - FINISH_LESS + ROUTED * done / other
+        return Opinion(scores=scores, model=LATER_MODEL, other=other, doubted=FINISH)
 
     def _labelled(self, tools: Iterable[ToolSpec]) -> list[ToolSpec]:
         """The tools that the classifier knows."""

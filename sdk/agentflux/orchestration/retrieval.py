@@ -35,7 +35,7 @@ class Retriever:
     def __init__(self, tools: Sequence[ToolSpec], encoder: BiEncoder | None = None) -> None:
         self._tools, self._encoder = tuple(tools), encoder
         if encoder:
-            self._vectors = [encoder.tool(tool) for tool in self._tools]
+            self._read = [encoder.tool(tool) for tool in self._tools]
         self._counts = [Counter(_described(tool)) for tool in self._tools]
         self._lengths = [sum(counts.values()) for counts in self._counts]
         self._mean = sum(self._lengths) / max(len(self._lengths), 1) or 1.0
@@ -59,11 +59,8 @@ class Retriever:
         shared = self._shared(text)
         if not self._encoder:
             return shared
-        meant, scale = self._encoder.request(text), self._encoder.scale
-        return [
-            scale * float(vector @ meant) + SHARED * score
-            for vector, score in zip(self._vectors, shared, strict=True)
-        ]
+        meant = self._encoder.fits(text, self._read)
+        return [fit + SHARED * score for fit, score in zip(meant, shared, strict=True)]
 
     def _shared(self, text: str) -> list[float]:
         query = set(words(text))

@@ -5,7 +5,7 @@ adapter of that subtask, the output constrained to what is valid.
 """
 
 import json
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -16,10 +16,11 @@ from agentflux.contracts.bundle import AdapterEntry, CatalogTool, Manifest
 from agentflux.contracts.experts import NO_EXPERTS, Experts
 from agentflux.contracts.grammar import copying_grammar
 from agentflux.contracts.prompts import Situation, StagePrompt
-from agentflux.contracts.spans import names, strange_names, string_leaves
+from agentflux.contracts.spans import FREE, Held
 from agentflux.contracts.tools import Catalog, ToolCall, ToolSpec
 from agentflux.contracts.validation import check_arguments
 from agentflux.errors import SchemaNotSupported
+from agentflux.orchestration.astray import held_to_what_is_shown
 from agentflux.orchestration.events import Event, StageFinished, StageStarted
 from agentflux.orchestration.given import as_given
 from agentflux.orchestration.grounding import grounded
@@ -218,7 +219,8 @@ class Stages:
         prompt = prompts.select_prompt(self._manifest.chat, tool_set, tools, situation)
         adapter = self._manifest.adapter_for("select", tool_set)
         own = adapter is not None and adapter.tool_set == tool_set
-        opinion = self._opinions.of_tools(tool_set, tools, situation, own=own)
+        done = records[-1].log_odds(prompts.FINISH) if records else 0.0
+        opinion = self._opinions.of_tools(tool_set, tools, situation, own=own, done=done)
         records.append(self._choose("select", adapter, prompt, candidates, opinion, emit, cancel))
         emit(StageFinished(record=records[-1]))
         return _accepted(records[-1], adapter, stop)
@@ -303,16 +305,16 @@ class Stages:
             emit(StageFinished(record=records[-1]))
             return done
 
-        def again(asked: ToolSpec, held: Mapping[str, Collection[str]]) -> Completion:
-            rules = copying_grammar(asked, seen.copied, texts, worded=seen.worded, named=held)
+        def again(asked: ToolSpec, held: Held) -> Completion:
+            rules = copying_grammar(asked, seen.copied, texts, worded=seen.worded, held=held)
             other = written(replace(request, grammar=rules, keep_grammar=False))
             return done if other.finish == "length" else other
 
         done = written(request)
-        given = self._as_given(tool, done, situation) if trained else tool
+        given = self._as_given(tool, done, situation, trained=trained is not None)
         if given is not tool:
-            done = again(given, {})
-        if held := _held_to_names(done, seen, situation):
+            done = again(given, FREE)
+        if held := held_to_what_is_shown(_object(done), seen, situation):
             done = again(given, held)
         threshold = adapter.calibration.min_support if adapter else 0.0
         lacking = missing_parameter(done, tool, seen.copied, min_support=threshold)
@@ -324,12 +326,18 @@ class Stages:
             )
         return _parse(done.text, tool, founding=None if trained else texts)
 
-    def _as_given(self, tool: ToolSpec, done: Completion, situation: Situation) -> ToolSpec:
+    def _as_given(
+        self, tool: ToolSpec, done: Completion, situation: Situation, *, trained: bool
+    ) -> ToolSpec:
         """Return the tool as its arguments should be by the request's words."""
-        intents, written = self._experts.intents, _object(done)
-        if intents is None or written is None:
+        written, experts = _object(done), self._experts
+        if written is None:
             return tool
-        odds = intents.odds_given(f"{tool.tool_set}/{tool.name}", situation.request)
+        odds: dict[str, float] = {}
+        if trained and experts.intents is not None:
+            odds = experts.intents.odds_given(f"{tool.tool_set}/{tool.name}", situation.request)
+        elif not trained and not situation.steps and experts.retriever is not None:
+            odds = experts.retriever.odds_given(tool, situation.request)
         return as_given(tool, written, odds)
 
 
@@ -340,22 +348,6 @@ class _Written:
     arguments: dict[str, Any] = field(default_factory=dict[str, Any])
     problem: str = ""
     question: str = ""
-
-
-def _held_to_names(
-    done: Completion, seen: CatalogTool, situation: Situation
-) -> dict[str, frozenset[str]]:
-    """Return the paths at which a name stands that is not shown, with the names that are."""
-    written = _object(done) if seen.named else None
-    if written is None:
-        return {}
-    shown, listed = names(prompts.telling_texts(situation)), names([situation.context])
-    strange = {
-        path
-        for path, text in string_leaves(written)
-        if path in seen.named and strange_names(text, seen.worded[path], shown, listed)
-    }
-    return dict.fromkeys(strange, shown)
 
 
 def _object(done: Completion) -> dict[str, Any] | None:

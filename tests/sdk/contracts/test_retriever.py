@@ -36,14 +36,14 @@ def encoder() -> BiEncoder:
 def test_a_request_finds_the_tool_that_shares_its_meaning_and_no_word() -> None:
     for request, best in (("remove the old one", 0), ("Remind me at noon", 1)):
         scores = Retriever(TOOLS, encoder()).scores(request)
-        assert scores[best] == pytest.approx(10, rel=1e-4)
+        assert scores[best] == pytest.approx(10 + 10 * 0.5, rel=1e-4)
         assert scores[1 - best] == pytest.approx(0, abs=1e-4)
         assert Retriever(TOOLS).scores(request) == [0, 0]
 
 
 def test_shared_words_count_on_top() -> None:
     plain, both = Retriever(TOOLS), Retriever(TOOLS, encoder())
-    assert both.scores("alarm")[1] == pytest.approx(10 + 0.7 * plain.scores("alarm")[1], rel=1e-4)
+    assert both.scores("alarm")[1] == pytest.approx(15 + 0.7 * plain.scores("alarm")[1], rel=1e-4)
 
 
 def test_words_are_split_at_cases_and_unknown_ones_are_known_by_their_beginning() -> None:
@@ -54,7 +54,19 @@ def test_words_are_split_at_cases_and_unknown_ones_are_known_by_their_beginning(
 
 def test_a_request_of_unknown_words_fits_nothing_in_particular() -> None:
     assert Retriever(TOOLS, encoder()).scores("¿qué hora es?") == [0, 0]
-    assert not encoder().request("").any()
+    assert encoder().fits("", []) == []
+
+
+def test_what_single_words_find_counts_beside_the_cosine() -> None:
+    tool = ToolSpec(tool_set="alarm", name="remind", description="alarm file")
+    read = encoder().tool(tool)
+    (fit,) = encoder().fits("delete the alarm", [read])
+    one, two = np.array([1.0, 1.0]) / 2**0.5, np.array([1.0, 4.0]) / 17**0.5  # the texts' vectors
+    assert fit == pytest.approx(10 * (one @ two + (0.5 + 0.5) / 2), rel=1e-4), "gates of a half"
+    (fit,) = encoder().fits(
+        "delete", [encoder().tool(ToolSpec(tool_set="", name="¿", description=""))]
+    )
+    assert fit == 0
 
 
 def test_the_file_gives_back_what_was_saved_and_equal_bytes(tmp_path: Path) -> None:
@@ -62,7 +74,9 @@ def test_the_file_gives_back_what_was_saved_and_equal_bytes(tmp_path: Path) -> N
     encoder().save(first)
     load_retriever(first).save(second)
     assert first.read_bytes() == second.read_bytes()
-    assert (load_retriever(second).request("remove") == encoder().request("remove")).all()
+    both = (load_retriever(second), encoder())
+    fits = [one.fits("remove", [one.tool(tool) for tool in TOOLS]) for one in both]
+    assert fits[0] == fits[1]
 
 
 def test_a_damaged_file_or_one_of_another_reading_is_refused(

@@ -13,6 +13,7 @@ from agentflux.contracts.grammar import arguments_grammar, copying_grammar
 from agentflux.contracts.spans import (
     ANY_NUMBER,
     EMPTY,
+    Held,
     is_span,
     names,
     strange_names,
@@ -159,8 +160,28 @@ SQL = ("SELECT", "COUNT", "FROM", "WHERE", "LIKE", "ORDER", "BY", ANY_NUMBER)
 def test_words_outside_quotes_can_be_held_to_names(statement: str, allowed: bool) -> None:
     shown = names(["orders(order_no, status)"])
     texts = [f"{REQUEST}: the order's say_hello of 5107", "orders(order_no, status)"]
-    grammar = copying_grammar(TOOL, (), texts, worded={"path": SQL}, named={"path": shown})
+    grammar = copying_grammar(
+        TOOL, (), texts, worded={"path": SQL}, held=Held(named={"path": shown})
+    )
     assert allows(grammar, {"path": statement}) is allowed
+
+
+@pytest.mark.parametrize(
+    ("value", "allowed"),
+    [
+        (r"C:\Users\ana\my-app", True),
+        (r"C:\Users\ana", False),
+        ("/srv/a+b", True),
+        ("/srv", False),
+        ("plan.md", False),
+    ],
+)
+def test_values_can_be_held_to_some(value: str, allowed: bool) -> None:
+    paths = [r"C:\Users\ana\my-app", "/srv/a+b"]
+    texts = ["commit plan.md", *paths]
+    for how in ({"copied": ("path",)}, {"copied": (), "worded": {"path": ()}}):
+        grammar = copying_grammar(TOOL, texts=texts, held=Held(one_of={"path": paths}), **how)
+        assert allows(grammar, {"path": value}) is allowed
 
 
 def test_a_name_is_strange_where_others_are_shown() -> None:

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 from sdk.support import (
     CATALOG,
@@ -23,12 +22,12 @@ from agentflux.contracts.bundle import CatalogTool
 from agentflux.contracts.experts import Experts
 from agentflux.contracts.intents import BITS, Intents, Linear, features
 from agentflux.contracts.prompts import Situation
-from agentflux.contracts.retriever import BiEncoder
+from agentflux.contracts.retriever import BiEncoder, Described
 from agentflux.engines.scripted import Entry
 from agentflux.orchestration.events import Event, StageFinished
 from agentflux.orchestration.fitting import shortened
 from agentflux.orchestration.known_sets import KnownSets
-from agentflux.ports import Choosing, Generation, Scores, Usage
+from agentflux.ports import Choosing, Generation, Scores, StageRecord, Usage
 
 
 def decide(script, bundle=None, situation=None):  # noqa: ANN001, ANN201 - a test's shorthand
@@ -233,6 +232,35 @@ def test_what_is_left_of_the_request_has_a_say_in_what_follows_a_call() -> None:
     assert decision.call is None
 
 
+def test_what_the_router_says_of_the_end_counts_for_the_tool_too() -> None:
+    def decided(router_says: float) -> str | None:
+        routed = Scores(
+            best="clock",
+            probability=1 - router_says,
+            margin=1 - 2 * router_says,
+            usage=Usage(),
+            alternatives=(("finish", router_says),),
+        )
+        chosen = Scores(
+            best="finish", probability=0.7, margin=0.4, usage=Usage(), alternatives=(("now", 0.3),)
+        )
+        neither = {name: 0.1 for name in ("files__read", "files__list", "files__roots")}
+        even = SayingLater(clock__now=0.01, finish=0.01 * math.exp(3), **neither)
+        script = [routed, chosen, '{"zone":"UTC"}']
+        decision, _ = decide_with(even, script, sets=("files", "clock"), steps=1)
+        return decision.call and decision.call.tool
+
+    assert decided(0.3) is None
+    assert decided(0.01) == "now"
+
+
+def test_a_candidate_whose_probability_was_not_told_has_even_odds() -> None:
+    record = StageRecord(stage="route", adapter=None, choice="files", probability=0.9)
+    assert record.log_odds("files") == pytest.approx(math.log(9))
+    assert record.log_odds("finish") == 0.0
+    assert replace(record, alternatives=(("finish", 0.0),)).log_odds("finish") < -10
+
+
 def test_a_call_for_which_the_context_had_no_room_counts_as_made() -> None:
     calls = [ToolCall(tool_set="files", tool=tool) for tool in ("roots", "read")]
     steps = tuple(Step(call=call, observation="x") for call in calls)
@@ -382,13 +410,42 @@ class Meaning(BiEncoder):
 
     def __init__(self, none: float) -> None:
         object.__setattr__(self, "none", none)
-        object.__setattr__(self, "scale", 1.0)
 
-    def request(self, text: str) -> npt.NDArray[np.float32]:
-        return np.ones(1, np.float32)
+    def tool(self, tool: ToolSpec) -> Described:
+        return Described(*(np.zeros(0, np.float32),) * 3)
 
-    def tool(self, tool: ToolSpec) -> npt.NDArray[np.float32]:
-        return np.ones(1, np.float32)
+    def fits(self, text: str, tools: Sequence[Described]) -> list[float]:
+        return [1.0] * len(tools)
+
+
+class Telling(Meaning):
+    """One that is sure that requests give `n`."""
+
+    def odds_given(self, tool: ToolSpec, request: str) -> dict[str, float]:
+        return {"n": 5.0}
+
+
+def test_what_a_request_surely_gives_to_an_unknown_tool_is_written_again() -> None:
+    def asked_for(script: list[str], *, steps: int = 0, known: bool = False) -> object:
+        tool = spec("shop", "buy", id={"type": "string"}, n={"type": "integer"})
+        tool = replace(tool, input_schema={**tool.input_schema, "required": ["id"]})
+        seen = CatalogTool(tool_set="shop", name="buy", sha256=tool.sha256)
+        stages, _ = scripted_stages(
+            script,
+            bundle=manifest().model_copy(update={"catalog": (seen,) if known else ()}),
+            catalog={"shop": (tool,)},
+            experts=Experts(retriever=Telling(0.0)),
+        )
+        past = Step(call=ToolCall(tool_set="shop", tool="buy"), observation="x")
+        situation = Situation(request="buy two of a", steps=(past,) * steps)
+        decision = stages.decide(situation, required=True, emit=lambda event: None, cancel=None)
+        return decision.call and decision.call.arguments
+
+    short, whole = '{"id":"a"}', '{"id":"a","n":2}'
+    assert asked_for([short, whole]) == {"id": "a", "n": 2}
+    assert asked_for([whole]) == {"id": "a", "n": 2}
+    assert asked_for([short], steps=1) == {"id": "a"}, "it learned from requests of one call"
+    assert asked_for([short], known=True) == {"id": "a"}, "a classifier of its own speaks there"
 
 
 @pytest.mark.parametrize(("none", "tool"), [(30.0, None), (0.0, "list")])

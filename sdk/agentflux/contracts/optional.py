@@ -1,0 +1,170 @@
+"""Whether a request gives an optional parameter of a tool that nobody trained for.
+
+An adapter that reads a schema it never saw leaves out what it should not (`dry_run`, `since`) and
+fills what it should not (a limit that nobody named). Of any parameter of any tool a few signals
+tell: what its name, its description and its listed values find among the words of the request
+(`agentflux.contracts.retriever`), and which numbers, dates and quotes the request has. A small
+perceptron, trained on many servers, makes log-odds of them, for each kind of parameter with weights
+of its own. Numbers and negations in words are told of English alone.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Float32 = npt.NDArray[np.float32]
+
+KINDS = ("boolean", "number", "string", "array", "enum")
+SIGNALS = 21
+TRAITS = SIGNALS * (1 + len(KINDS))
+_DESCRIBED = 160
+_WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
+_DIGITS = re.compile(r"\d+(?:[.,]\d+)?")
+_MONTHS = "jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec"
+_DATE = re.compile(rf"\d{{4}}-\d\d-\d\d|\d{{1,2}} (?:{_MONTHS})", re.IGNORECASE)
+_QUOTE, _MARK = re.compile(r"[\"'“«`]"), re.compile("[,;:]")
+_CAPITAL = re.compile(r"(?<=\s)[A-Z]\w+")
+_OF_TIME = re.compile("date|since|until|from|start|end|after|before|day|when|time", re.IGNORECASE)
+_NUMBERS = frozenset(
+    "one two three four five six seven eight nine ten eleven twelve fifteen twenty thirty forty "
+    "fifty sixty hundred thousand dozen half quarter first second third fourth fifth double twice "
+    "once".split()
+)
+_NEGATIONS = frozenset("no not don't without never only nothing".split())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Perceptron:
+    """Two layers over traits: `inner` [traits, hidden], `outer` [hidden], their biases.
+
+    Traits are shifted by `middle` and divided by `spread` first.
+    """
+
+    middle: Float32
+    spread: Float32
+    inner: Float32
+    inner_bias: Float32
+    outer: Float32
+    outer_bias: Float32
+
+    def log_odds(self, traits: Float32) -> float:
+        """Return the log-odds of traits [traits]."""
+        hidden = np.maximum((traits - self.middle) / self.spread @ self.inner + self.inner_bias, 0)
+        return float(hidden @ self.outer + self.outer_bias)
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What the words of a text find in a request: on average and at best, and at best ungated."""
+
+    mean: float = 0.0
+    best: float = 0.0
+    nearest: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Sought:
+    """What a parameter's name, description and listed values find in a request."""
+
+    name: Found
+    description: Found
+    values: Found
+
+
+def optional_parameters(schema: Mapping[str, Any]) -> list[str]:
+    """Return the names of the properties that a call may leave out."""
+    properties, required = schema.get("properties"), schema.get("required") or ()
+    return [n for n in properties if n not in required] if isinstance(properties, Mapping) else []
+
+
+def texts_of(schema: Mapping[str, Any], name: str) -> tuple[str, str, list[str]]:
+    """Return a parameter's name, the beginning of its description, and its listed values."""
+    node = _node(schema, name)
+    described = str(node.get("description") or "")[:_DESCRIBED]
+    return name, described, [str(value) for value in node.get("enum") or ()]
+
+
+def traits(request: str, schema: Mapping[str, Any], name: str, sought: Sought) -> Float32:
+    """Return the traits [traits] of a request and one optional parameter of a schema."""
+    kind, said = _kind(_node(schema, name)), _words(request)
+    _, described, values = texts_of(schema, name)
+    properties, required = schema["properties"], schema.get("required") or ()
+    numeric = [n for n in properties if _kind(_node(schema, n)) == "number"]
+    numbers = len(_DIGITS.findall(request)) + sum(w in _NUMBERS for w in request.lower().split())
+    free = numbers - sum(n in required for n in numeric)
+    signals = [
+        sought.name.mean,
+        sought.name.best,
+        sought.name.nearest,
+        sought.description.mean,
+        sought.description.best,
+        _share(_words(name), said),
+        min(len(_words(described) & said), 4) / 4,
+        sought.values.best,
+        max((_share(_words(value), said) for value in values), default=0.0),
+        min(max(free, 0), 4) / 4,
+        min(len(_DATE.findall(request)), 2) / 2,
+        min(len(request.split()), 30) / 30,
+        float(bool(_NEGATIONS & {*re.findall(r"[a-z']+", request.lower())})),
+        min(len(_QUOTE.findall(request)), 4) / 4,
+        min(len(_CAPITAL.findall(request)), 5) / 5,
+        min(len(_MARK.findall(request)), 4) / 4,
+        float("default" in _node(schema, name)),
+        min(len(required), 4) / 4,
+        min(len(properties) - len(required), 6) / 6,
+        min(sum(n not in required for n in numeric), 4) / 4,
+        float(_OF_TIME.search(name) is not None),
+    ]
+    apart = [signal * (kind == one) for one in KINDS for signal in signals]
+    return np.array([*signals, *apart], np.float32)
+
+
+def _node(schema: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    """A property's schema, with what its first branch that is not `null` says."""
+    node = schema["properties"].get(name)
+    if not isinstance(node, Mapping):
+        return {}
+    branches = [b for key in ("anyOf", "oneOf") for b in node.get(key) or ()]
+    told = [b for b in branches if isinstance(b, Mapping) and b.get("type") != "null"]
+    return {**told[0], **node} if told else node
+
+
+def _kind(node: Mapping[str, Any]) -> str:
+    if "enum" in node:
+        return "enum"
+    given = node.get("type")
+    named = [given] if isinstance(given, str) else [t for t in given or () if t != "null"]
+    kind = named[0] if named else "string"
+    if kind == "integer":
+        return "number"
+    return kind if kind in KINDS else "string"
+
+
+def _words(text: str) -> set[str]:
+    return {word.lower().removesuffix("s") for word in _WORD.findall(text)}
+
+
+def _share(words: set[str], said: set[str]) -> float:
+    return len(words & said) / len(words) if words else 0.0
+
+
+def found(units: Float32, gates: Float32, request: Float32) -> Found:
+    """Return what words [words, size] with gates find among a request's words [words, size]."""
+    if not len(units) or not len(request):
+        return Found()
+    alike = np.square(np.maximum(units @ request.T, 0)).max(axis=1)
+    gated = alike * gates
+    return Found(
+        mean=float(gated.sum() / (gates.sum() + 1e-6)),
+        best=float(gated.max()),
+        nearest=float(alike.max()),
+    )
+
+
+def best_of(several: Sequence[Found]) -> Found:
+    """Return the one that finds most."""
+    return max(several, key=lambda one: one.best, default=Found())

@@ -1,0 +1,39 @@
+"""Arguments that contradict what the texts show, and what they are held to instead.
+
+A small model takes a table's name from the request where the context has another one, cuts a
+repository's path off, or names the folder to work in where a file is asked for. Where training data
+says that a parameter never does so (`CatalogTool.named`, `folders`, `inner`), the arguments are
+written once more under a grammar that knows what is shown.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from agentflux.contracts.bundle import CatalogTool
+from agentflux.contracts.paths import absolute_paths, bare, files, folders, is_shown
+from agentflux.contracts.prompts import Situation, shown_texts, telling_texts
+from agentflux.contracts.spans import Held, names, strange_names, string_leaves
+
+
+def held_to_what_is_shown(
+    arguments: Mapping[str, Any] | None, seen: CatalogTool, situation: Situation
+) -> Held:
+    """Return what the strings that went astray are held to; nothing where none did.
+
+    arguments: None where none could be read.
+    """
+    leaves = [*string_leaves(arguments)] if arguments is not None else []
+    shown, listed = names(telling_texts(situation)), names([situation.context])
+    named = {
+        path
+        for path, text in leaves
+        if path in seen.named and strange_names(text, seen.worded[path], shown, listed)
+    }
+    told, paths = absolute_paths([situation.context]), absolute_paths(shown_texts(situation))
+    strays = {p for p, text in leaves if told and p in seen.folders and not is_shown(text, paths)}
+    asked, tops = files(situation.request), folders(told)
+    outer = {p for p, text in leaves if asked and p in seen.inner and bare(text) in tops}
+    return Held(
+        named=dict.fromkeys(named, shown),
+        one_of={**dict.fromkeys(strays, paths), **dict.fromkeys(outer, asked)},
+    )
