@@ -1,6 +1,8 @@
-"""Recall of the lexical preselection: is the right tool among the first k?
+"""Recall of the preselection: is the right tool among the first k?
 
-python tests/bench/retrieval.py TOOLS CASES.jsonl      # TOOLS: <tool_set>.json files
+python tests/bench/retrieval.py TOOLS CASES.jsonl [RETRIEVER]
+
+TOOLS: a folder of <tool_set>.json files. RETRIEVER: a retriever.npz; without one, BM25 alone.
 
 A case needs `query` and `gold` (or its own keys) with `tool_set` and `tool`. Counted twice: over
 all tools of the folder at once, and within the right tool's own set.
@@ -12,17 +14,19 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from agentflux.contracts.retriever import load_retriever
 from agentflux.contracts.tools import ToolSpec, load_tool_folder
 from agentflux.orchestration.retrieval import Retriever
 
 COUNTS = (1, 2, 4, 8, 16, 24, 32, 48)
 
 
-def main(tools: Path, cases: Path) -> None:
+def main(tools: Path, cases: Path, retriever: Path | None = None) -> None:
     """Print one row for each k."""
     catalog = load_tool_folder(tools)
-    everything = Retriever([tool for found in catalog.values() for tool in found])
-    own = {name: Retriever(found) for name, found in catalog.items()}
+    encoder = load_retriever(retriever) if retriever else None
+    everything = Retriever([tool for found in catalog.values() for tool in found], encoder)
+    own = {name: Retriever(found, encoder) for name, found in catalog.items()}
     asked: list[tuple[str, str, str]] = []
     for line in cases.read_text(encoding="utf-8").splitlines():
         case = json.loads(line)
@@ -43,4 +47,4 @@ def has(found: Sequence[ToolSpec], tool_set: str, name: str) -> bool:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]))
+    main(*map(Path, sys.argv[1:4]))

@@ -401,8 +401,9 @@ def retriever(
 ) -> None:
     """Train a bi-encoder of requests and tools on the recipe's data, of many servers; minutes.
 
-    `afx-export build --adapters FOLDER` takes FOLDER/retriever.npz along. On a device it has a say
-    where no adapter was trained for the tools.
+    It learns which optional parameters requests give, too. `afx-export build --adapters FOLDER`
+    takes FOLDER/retriever.npz along. On a device it has a say where no adapter was trained for the
+    tools.
     """
     from afx_train.runs import learn_retriever
 

@@ -140,11 +140,15 @@ def _fit_given(
 
 
 def _optional_calls(corpus: Corpus, items: Sequence[Trajectory]) -> _Calls:
-    """Return, for each `tool_set/tool parameter`, each call's request and whether it has it."""
+    """Return, for each `tool_set/tool parameter`, each call's request and whether it has it.
+
+    Of several calls of one tool only the first: a preview's request asks for the real call, too.
+    """
     found: _Calls = defaultdict(list)
     for item in items:
         seen = request_features(item.request)
-        for step in item.steps if item.verified else ():
+        firsts = {(step.tool_set, step.tool): step for step in reversed(item.steps)}
+        for step in firsts.values() if item.verified else ():
             schema = corpus.tool(step).spec.input_schema
             for name in {*(schema.get("properties") or {})} - {*(schema.get("required") or ())}:
                 label = f"{step.tool_set}/{step.tool} {name}"

@@ -138,8 +138,7 @@ class BiEncoder:
 
     def _units(self, words: Sequence[int]) -> Float32:
         rows = self.vectors[words].astype(np.float32)
-        found: Float32 = rows / (np.linalg.norm(rows, axis=1, keepdims=True) + _TINY)
-        return found
+        return np.asarray(rows / (np.linalg.norm(rows, axis=1, keepdims=True) + _TINY), np.float32)
 
     def _mean(self, words: Sequence[int], weights: npt.NDArray[np.float16]) -> Float32:
         if not words:

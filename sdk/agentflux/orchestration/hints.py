@@ -40,9 +40,11 @@ MEANT_MODEL, MEANT = 0.5, 1.0
 # The bi-encoder learned how often its own examples have no tool; beside a model that says so, too,
 # its `none` counts by so much less (a logit).
 NONE_LESS = 3.0
-# Of one tool set with fewer tools than this, in proportion: the fewer there are, the more is asked
-# that none serves. Found on dev requests of `samples/general` cut into small sets (`data parts`).
-MANY = 8
+# Of one tool set with fewer tools than this: the fewer there are, the more is asked that none of
+# them serves, by so much for one tool; and these exponents. Found on dev requests of
+# `samples/general` cut into small sets (`data parts`), for two models.
+MANY, NONE_MORE = 8, 9.0
+FEW_MODEL, FEW = 0.35, 0.3
 # Found on the sample's dev split, where all of (0.5, 0.5), (0.5, 1) and (1, 1) do as well.
 INTENTS_MODEL, INTENTS = 0.5, 1.0
 # After a call, found there, too, of a tool set and of a tool. The classifier learned from far more
@@ -137,8 +139,11 @@ class SecondOpinions:
         if own or all(map(self._known, tools)):
             return None
         fits = self._shown.tool_matches(tool_set, tools, situation)
-        few = 1.0 if self._routed else min(1.0, len(tools) / MANY)
-        return of_fits(fits, self._shown.encoder, none_less=NONE_LESS * few)
+        opinion = of_fits(fits, self._shown.encoder)
+        if self._routed or len(tools) >= MANY or NONE not in opinion.scores:
+            return opinion
+        none = opinion.scores[NONE] + NONE_MORE * (1 - len(tools) / MANY)
+        return replace(opinion, scores={**opinion.scores, NONE: none}, model=FEW_MODEL, other=FEW)
 
     def _of_later(
         self,
@@ -174,13 +179,11 @@ class SecondOpinions:
         return (tool.tool_set, tool.name) in self._trained
 
 
-def of_fits(
-    scores: Mapping[str, float], encoder: BiEncoder | None, *, none_less: float = NONE_LESS
-) -> Opinion:
+def of_fits(scores: Mapping[str, float], encoder: BiEncoder | None) -> Opinion:
     """Return what fits say of names: their logits by the bi-encoder, or BM25 without one."""
     if encoder is None:
         return Opinion(scores=scores, model=SHARED_MODEL, other=SHARED, every=True)
-    told = {**scores, NONE: encoder.none - none_less}
+    told = {**scores, NONE: encoder.none - NONE_LESS}
     return Opinion(scores=told, model=MEANT_MODEL, other=MEANT, every=True)
 
 

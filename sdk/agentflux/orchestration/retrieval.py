@@ -2,10 +2,9 @@
 
 BM25 over each tool's name, description and parameter names (Robertson and Zaragoza 2009,
 doi:10.1561/1500000019, with k1 = 1.2 and b = 0.75). A name's words count three times. Words are
-split at case changes and underscores and cut to their stems, roughly. So tools are sought where a
-tool set is too large for one prompt: recall among the first k is what counts there, and BM25 has
-more of it than the bi-encoder. Where no adapter was trained for the tools they are weighed, the
-best one counts, and a bundle's bi-encoder adds what words mean (`agentflux.contracts.retriever`).
+split at case changes and underscores and cut to their stems, roughly. A bundle's bi-encoder adds
+what words mean (`agentflux.contracts.retriever`). So tools are sought where a tool set is too large
+for one prompt, and weighed where no adapter was trained for them.
 """
 
 import math
@@ -46,9 +45,16 @@ class Retriever:
 
         In one order the same tools make the same prompt, so its KV cache can be used again.
         """
-        scores = self._shared(text)
-        ranked = sorted(range(len(scores)), key=lambda index: (-scores[index], index))
-        return tuple(self._tools[index] for index in sorted(ranked[:limit]))
+        return self.first(self.ranking(text), limit)
+
+    def ranking(self, text: str) -> list[int]:
+        """Return the tools' places, best first."""
+        scores = self.scores(text)
+        return sorted(range(len(scores)), key=lambda index: (-scores[index], index))
+
+    def first(self, ranking: Sequence[int], limit: int) -> tuple[ToolSpec, ...]:
+        """Return the `limit` best of a ranking, in the tool set's own order."""
+        return tuple(self._tools[index] for index in sorted(ranking[:limit]))
 
     def scores(self, text: str) -> list[float]:
         """Return how well each tool fits the text.

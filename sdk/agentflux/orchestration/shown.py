@@ -46,8 +46,9 @@ class ShownTools:
         if self.fits(tool_set):
             return tools
         retriever = self._index(tool_set, tools)
+        ranking = retriever.ranking(_asked(situation))
         return _most(
-            lambda count: retriever.best(_asked(situation), count),
+            lambda count: retriever.first(ranking, count),
             lambda shown: self._tokens(tool_set, shown) <= self._limit,
             len(tools),
         )
@@ -56,8 +57,10 @@ class ShownTools:
         """Return the tool sets that the route stage of this situation shows."""
         if self.all_sets_fit:
             return self._catalog
+        retriever = self._set_retriever
+        ranking = retriever.ranking(_asked(situation))
         found = _most(
-            lambda count: self._set_retriever.best(_asked(situation), count),
+            lambda count: retriever.first(ranking, count),
             lambda shown: self._route_tokens(self._part(shown)) <= self._limit,
             len(self._catalog),
         )

@@ -329,9 +329,13 @@ class Stages:
     def _as_given(
         self, tool: ToolSpec, done: Completion, situation: Situation, *, trained: bool
     ) -> ToolSpec:
-        """Return the tool as its arguments should be by the request's words."""
+        """Return the tool as its arguments should be by the request's words.
+
+        Of a tool that was called before nothing is said: a preview's request asks for both calls.
+        """
         written, experts = _object(done), self._experts
-        if written is None:
+        called = {(step.call.tool_set, step.call.tool) for step in situation.steps}
+        if written is None or (tool.tool_set, tool.name) in called:
             return tool
         odds: dict[str, float] = {}
         if trained and experts.intents is not None:

@@ -100,7 +100,7 @@ def test_a_damaged_file_or_one_of_another_reading_is_refused(
             load_retriever(path)
 
 
-def test_what_is_shown_of_a_long_list_is_for_shared_words() -> None:
-    request = "remind me of the file"  # means the alarm, shares a word with the other
-    both = Retriever(TOOLS, encoder())
-    assert both.best(request, 1) == Retriever(TOOLS).best(request, 1) == TOOLS[:1]
+def test_what_is_shown_of_a_long_list_is_for_words_and_meaning() -> None:
+    request = "remind me at noon"  # means the alarm and shares no word with it
+    assert Retriever(TOOLS).best(request, 1) == TOOLS[:1]
+    assert Retriever(TOOLS, encoder()).best(request, 1) == TOOLS[1:]

@@ -448,7 +448,7 @@ def test_what_a_request_surely_gives_to_an_unknown_tool_is_written_again() -> No
     assert asked_for([short], known=True) == {"id": "a"}, "a classifier of its own speaks there"
 
 
-@pytest.mark.parametrize(("none", "tool"), [(30.0, None), (0.0, "list")])
+@pytest.mark.parametrize(("none", "tool"), [(30.0, None), (-9.0, "list")])
 def test_of_unknown_tools_the_bi_encoder_says_how_well_none_fits(
     none: float, tool: str | None
 ) -> None:
@@ -572,12 +572,14 @@ def test_what_the_words_surely_give_is_written_again() -> None:
     first = Linear(labels=("none",), weights=0 * weights, scale=one, bias=one)
     experts = Experts(intents=Intents(first=first, given=given))
 
-    def decided(request: str, *written: str) -> dict[str, object]:
+    def decided(request: str, *written: str, calls: int = 0) -> dict[str, object]:
+        past = Step(call=ToolCall(tool_set="files", tool="edit"), observation="x")
+        situation = Situation(request=request, steps=(past,) * calls)
         stages, engine = scripted_stages(
             [*written], bundle=bundle, catalog={"files": (tool,)}, experts=experts
         )
         events: list[Event] = []
-        decision = stages.decide(asked(request), required=True, emit=events.append, cancel=None)
+        decision = stages.decide(situation, required=True, emit=events.append, cancel=None)
         assert len(engine.requests) == len(written)
         told = [event.record for event in events if isinstance(event, StageFinished)]
         assert told == [*decision.stages], "what was written first cost tokens, too"
@@ -589,6 +591,7 @@ def test_what_the_words_surely_give_is_written_again() -> None:
     assert decided("preview a", more) == {"path": "a", "dry": True}
     assert decided("change a", more, less) == {"path": "a"}
     assert decided("preview a", "no object") == {}, "what is no object stays an error of its own"
+    assert decided("preview a, then do it", less, calls=1) == {"path": "a"}, "it was previewed"
 
 
 def test_a_schema_that_no_grammar_expresses_is_a_problem_and_not_a_crash() -> None:
