@@ -113,3 +113,9 @@ def scripted_agent(
 def asked(request: str = "what is in a.txt?") -> Situation:
     """A situation before any call."""
     return Situation(request=request)
+
+
+def decide(script, bundle=None, situation=None):  # noqa: ANN001, ANN201 - a test's shorthand
+    stages, engine = scripted_stages(script, bundle=bundle)
+    decision = stages.decide(situation or asked(), emit=lambda event: None, cancel=None)
+    return decision, engine.requests

@@ -15,7 +15,7 @@ from torch.nn import functional
 
 from afx_train.corpus import Corpus
 from agentflux.contracts.intents import surely_given
-from agentflux.contracts.optional import Perceptron, optional_parameters
+from agentflux.contracts.optional import Perceptron
 from agentflux.contracts.retriever import BiEncoder
 
 HIDDEN = 32
@@ -70,8 +70,8 @@ def _examples(
             if item.split != split or len(item.steps) != 1:
                 continue
             tool = corpus.tool(item.steps[0]).spec
-            for name in optional_parameters(tool.input_schema):
-                seen.append(encoder.traits(tool, name, item.request))
+            for name, traits in encoder.traits(tool, item.request).items():
+                seen.append(traits)
                 gave.append(name in item.steps[0].arguments)
     return seen, gave
 

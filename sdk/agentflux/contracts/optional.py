@@ -58,6 +58,15 @@ class Perceptron:
 
 
 @dataclass(frozen=True, slots=True)
+class Asked:
+    """What a request says to every parameter: its words, how many numbers, and signals."""
+
+    words: frozenset[str]
+    numbers: int
+    signals: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Found:
     """What the words of a text find in a request: on average and at best, and at best ungated."""
 
@@ -88,14 +97,30 @@ def texts_of(schema: Mapping[str, Any], name: str) -> tuple[str, str, list[str]]
     return name, described, [str(value) for value in node.get("enum") or ()]
 
 
-def traits(request: str, schema: Mapping[str, Any], name: str, sought: Sought) -> Float32:
+def read(request: str) -> Asked:
+    """Read a request once for all parameters."""
+    pieces, lower = request.split(), request.lower()
+    return Asked(
+        words=frozenset(_words(request)),
+        numbers=len(_DIGITS.findall(request)) + sum(w in _NUMBERS for w in lower.split()),
+        signals=(
+            min(len(_DATE.findall(request)), 2) / 2,
+            min(len(pieces), 30) / 30,
+            float(bool(_NEGATIONS & {*re.findall(r"[a-z']+", lower)})),
+            min(len(_QUOTE.findall(request)), 4) / 4,
+            min(len(_CAPITAL.findall(request)), 5) / 5,
+            min(len(_MARK.findall(request)), 4) / 4,
+        ),
+    )
+
+
+def traits(asked: Asked, schema: Mapping[str, Any], name: str, sought: Sought) -> Float32:
     """Return the traits [traits] of a request and one optional parameter of a schema."""
-    kind, said = _kind(_node(schema, name)), _words(request)
-    _, described, values = texts_of(schema, name)
+    node, said = _node(schema, name), asked.words
+    kind, (_, described, values) = _kind(node), texts_of(schema, name)
     properties, required = schema["properties"], schema.get("required") or ()
     numeric = [n for n in properties if _kind(_node(schema, n)) == "number"]
-    numbers = len(_DIGITS.findall(request)) + sum(w in _NUMBERS for w in request.lower().split())
-    free = numbers - sum(n in required for n in numeric)
+    free = asked.numbers - sum(n in required for n in numeric)
     signals = [
         sought.name.mean,
         sought.name.best,
@@ -107,13 +132,8 @@ def traits(request: str, schema: Mapping[str, Any], name: str, sought: Sought) -
         sought.values.best,
         max((_share(_words(value), said) for value in values), default=0.0),
         min(max(free, 0), 4) / 4,
-        min(len(_DATE.findall(request)), 2) / 2,
-        min(len(request.split()), 30) / 30,
-        float(bool(_NEGATIONS & {*re.findall(r"[a-z']+", request.lower())})),
-        min(len(_QUOTE.findall(request)), 4) / 4,
-        min(len(_CAPITAL.findall(request)), 5) / 5,
-        min(len(_MARK.findall(request)), 4) / 4,
-        float("default" in _node(schema, name)),
+        *asked.signals,
+        float("default" in node),
         min(len(required), 4) / 4,
         min(len(properties) - len(required), 6) / 6,
         min(sum(n not in required for n in numeric), 4) / 4,
@@ -148,20 +168,26 @@ def _words(text: str) -> set[str]:
     return {word.lower().removesuffix("s") for word in _WORD.findall(text)}
 
 
-def _share(words: set[str], said: set[str]) -> float:
+def _share(words: set[str], said: frozenset[str]) -> float:
     return len(words & said) / len(words) if words else 0.0
+
+
+def alike(units: Float32, others: Float32) -> Float32:
+    """Return how alike words [words, size] and others [others, size] are, from 0 to 1."""
+    squared: Float32 = np.square(np.maximum(units @ others.T, 0))
+    return squared
 
 
 def found(units: Float32, gates: Float32, request: Float32) -> Found:
     """Return what words [words, size] with gates find among a request's words [words, size]."""
     if not len(units) or not len(request):
         return Found()
-    alike = np.square(np.maximum(units @ request.T, 0)).max(axis=1)
-    gated = alike * gates
+    nearest = alike(units, request).max(axis=1)
+    gated = nearest * gates
     return Found(
         mean=float(gated.sum() / (gates.sum() + 1e-6)),
         best=float(gated.max()),
-        nearest=float(alike.max()),
+        nearest=float(nearest.max()),
     )
 
 

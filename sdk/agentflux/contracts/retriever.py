@@ -25,9 +25,11 @@ from agentflux.contracts.optional import (
     Found,
     Perceptron,
     Sought,
+    alike,
     best_of,
     found,
     optional_parameters,
+    read,
     texts_of,
     traits,
 )
@@ -108,20 +110,23 @@ class BiEncoder:
         """Return the log-odds that a request gives each optional parameter of a tool."""
         if self.given is None:
             return {}
-        names = optional_parameters(tool.input_schema)
-        told = {name: self.traits(tool, name, request) for name in names}
+        told = self.traits(tool, request)
         return {name: self.given.log_odds(found) for name, found in told.items()}
 
-    def traits(self, tool: ToolSpec, name: str, request: str) -> Float32:
-        """Return what speaks for it that a request gives an optional parameter of a tool."""
-        asked = self._units(known_words(request, self.index))
-        name_text, described_text, values = texts_of(tool.input_schema, name)
-        sought = Sought(
-            name=self._found(name_text, asked),
-            description=self._found(described_text, asked),
-            values=best_of([self._found(value, asked) for value in values]),
-        )
-        return traits(request, tool.input_schema, name, sought)
+    def traits(self, tool: ToolSpec, request: str) -> dict[str, Float32]:
+        """Return what speaks for it that a request gives each optional parameter of a tool."""
+        schema, asked = tool.input_schema, read(request)
+        units = self._units(known_words(request, self.index))
+        told: dict[str, Float32] = {}
+        for name in optional_parameters(schema):
+            of_name, described_as, values = texts_of(schema, name)
+            sought = Sought(
+                name=self._found(of_name, units),
+                description=self._found(described_as, units),
+                values=best_of([self._found(value, units) for value in values]),
+            )
+            told[name] = traits(asked, schema, name, sought)
+        return told
 
     def _found(self, text: str, asked: Float32) -> Found:
         words = list(dict.fromkeys(known_words(text, self.index)))
@@ -144,8 +149,7 @@ class BiEncoder:
         if not words:
             return np.zeros(self.vectors.shape[1], np.float32)
         total = weights[words].astype(np.float32) @ self._units(words)
-        found: Float32 = total / (np.linalg.norm(total) + _TINY)
-        return found
+        return np.asarray(total / (np.linalg.norm(total) + _TINY), np.float32)
 
     def save(self, path: Path) -> None:
         """Write the file, by a temporary name. Equal content gives equal bytes."""
@@ -168,7 +172,7 @@ def _at_best(units: Float32, tool: Described) -> Float32:
     """Return what each word [words, size] finds at best in a description, from 0 to 1."""
     if not len(tool.words):
         return np.zeros(len(units), np.float32)
-    found: Float32 = (np.square(np.maximum(units @ tool.words.T, 0)) * tool.gates).max(axis=1)
+    found: Float32 = (alike(units, tool.words) * tool.gates).max(axis=1)
     return found
 
 

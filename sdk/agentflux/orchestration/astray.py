@@ -12,7 +12,7 @@ from typing import Any
 from agentflux.contracts.bundle import CatalogTool
 from agentflux.contracts.paths import absolute_paths, bare, files, folders, is_shown
 from agentflux.contracts.prompts import Situation, shown_texts, telling_texts
-from agentflux.contracts.spans import Held, names, strange_names, string_leaves
+from agentflux.contracts.spans import FREE, Held, names, strange_names, string_leaves
 
 
 def held_to_what_is_shown(
@@ -22,7 +22,9 @@ def held_to_what_is_shown(
 
     arguments: None where none could be read.
     """
-    leaves = [*string_leaves(arguments)] if arguments is not None else []
+    if arguments is None or not (seen.named or seen.folders or seen.inner):
+        return FREE
+    leaves = [*string_leaves(arguments)]
     shown, listed = names(telling_texts(situation)), names([situation.context])
     named = {
         path

@@ -30,7 +30,7 @@ TOOL = ToolSpec(tool_set="x", name="y", description="", input_schema=SCHEMA)
 
 def signals(request: str, name: str) -> list[float]:
     """The signals, which stand once for all kinds and once more for the parameter's own."""
-    found = encoder().traits(TOOL, name, request)
+    found = encoder().traits(TOOL, request)[name]
     assert found.shape == (TRAITS,)
     apart = found[SIGNALS:].reshape(len(KINDS), SIGNALS)
     assert [kind for kind, row in zip(KINDS, apart, strict=True) if row.any()] in (
