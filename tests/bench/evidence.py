@@ -5,14 +5,16 @@
 A joint adapter, one with as many parameters as the decoupled set, and the decoupled adapters learn
 the same examples of the sample's `git` tools (recipes/evidence.toml), are exported as cpu-int4 and
 asked on held-out phrasings and on requests that no tool serves, nothing beside the model being
-heard (`ways.py`). Beside them the base model: all tools in one prompt (one-call), in the stages
-without a grammar (free-stages), and with one (base); and the sample's own adapters for these tools,
-which went over far more (sample). What was trained is asked once more with the right tool given, so
-that only the arguments are the model's (given_tool), and for two tools that none of these rows was
-trained for, in the list of all (unseen_tool, unseen_call; the sample's was). Goes on where it was
-stopped. Where a docs/benchmarks/evidence*.json has earlier marks of a row in the same cell (the
-same cases, the same recipe), each must lie inside their 95 % interval (exit code 5 otherwise); not
-with --save, which replaces them and keeps the rows of the same cell that were not asked for.
+heard (`ways.py`). The decoupled adapters act from the request on; instruction and prompt are the
+same two acting from the stage's instruction on, and on the whole prompt. Beside them the base
+model: all tools in one prompt (one-call), in the stages without a grammar (free-stages), and with
+one (base); and the sample's own adapters for these tools, which went over far more (sample). What
+was trained is asked once more with the right tool given, so that only the arguments are the model's
+(given_tool), and for two tools that none of these rows was trained for, in the list of all
+(unseen_tool, unseen_call; the sample's was). Goes on where it was stopped. Where a
+docs/benchmarks/evidence*.json has earlier marks of a row in the same cell (the same cases, the same
+recipe), each must lie inside their 95 % interval (exit code 5 otherwise); not with --save, which
+replaces them and keeps the rows of the same cell that were not asked for.
 """
 
 import argparse
@@ -44,8 +46,9 @@ KNOWN = ROOT / "docs" / "benchmarks"
 MODEL, PROFILE, TOOL_SET = "smollm2-135m-instruct", "cpu-int4", "git"
 UNTRAINED = ("one-call", "free-stages", "base")
 CONTROLS = ("joint", "matched")
+BOUNDARIES = ("instruction", "prompt")
 SAMPLE = ("select.git", "args.git")
-ROWS = (*UNTRAINED, *CONTROLS, "decoupled", "sample")
+ROWS = (*UNTRAINED, *CONTROLS, *BOUNDARIES[:1], "decoupled", *BOUNDARIES[1:], "sample")
 MARKS = (
     "tool",
     "call",
@@ -182,11 +185,11 @@ def write(path: Path, lines: Sequence[str]) -> None:
 
 
 def train(recipe: Path, out: Path, names: Sequence[str]) -> None:
-    """The decoupled adapters side by side, then the two joint ones side by side."""
+    """The decoupled adapters side by side, then the controls, two at a time."""
     if "decoupled" in names:
         _run_recipe(recipe, "decoupled", out)
     with ThreadPoolExecutor(max_workers=2) as pool:
-        controls = [name for name in names if name in CONTROLS]
+        controls = [name for name in names if name in (*CONTROLS, *BOUNDARIES)]
         for done in [pool.submit(_run_recipe, recipe, name, out) for name in controls]:
             done.result()
 

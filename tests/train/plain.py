@@ -37,7 +37,7 @@ def plain_rows(batch: Batch) -> list[PlainRow]:
     at = 0
     for before, tokens, length in zip(batch.before, batch.tokens, batch.lengths, strict=True):
         target = batch.targets[at : at + length]
-        ids = (*batch.static, *before, *tokens, target[-1])
+        ids = (*batch.static, *batch.lead, *before, *tokens, target[-1])
         masked = len(ids) - length
         off = len(batch.static) + len(before)
         rows.append(PlainRow(ids=ids, off=off, labels=(MASKED,) * masked + tuple(target)))

@@ -83,7 +83,7 @@ def test_gradients_on_the_real_model_equal_plain_training(tmp_path: Path, recipe
     model = load_model(folder, recipe.lora)
     _stir(model)
     plain = PlainTrainer(folder, recipe.lora, get_peft_model_state_dict(model.peft))
-    for boundary in ("request", "instruction"):
+    for boundary in BOUNDARIES:
         chosen = recipe.model_copy(update={"boundary": boundary})
         task = make_task(chosen, recipe.adapters[1], corpus, codec)
         rows = [Shown(example=e, variant=task.variants[e.group][0]) for e in task.train[:2]]

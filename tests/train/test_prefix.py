@@ -1,4 +1,4 @@
-"""The prefix-cached pass against a plain one over the whole prompt."""
+"""The pass that shares prefixes against a plain one over the whole prompt."""
 
 from pathlib import Path
 
@@ -32,16 +32,25 @@ def model(workspace: Path, request: pytest.FixtureRequest) -> AdaptedModel:
     return made
 
 
+@pytest.mark.parametrize("led", [False, True])
 def test_hidden_states_and_gradients_equal_a_plain_pass_over_the_whole_prompt(
-    model: AdaptedModel,
+    model: AdaptedModel, *, led: bool
 ) -> None:
-    hidden = model.hidden(STATIC, Rows(before=BEFORE, tokens=TOKENS))
+    """led: the adapter computes the shared prefix, too, and its gradients are all rows'."""
+    static, befores = ((), [()] * len(TOKENS)) if led else (STATIC, BEFORE)
+    lead = STATIC if led else ()
+    hidden = model.hidden(static, Rows(lead=lead, before=befores, tokens=TOKENS))
     weights = torch.randn(hidden.shape, generator=torch.Generator().manual_seed(4))
     (hidden * weights).sum().backward()
     cached = [p.grad for p in model.trained]
     for parameter in model.trained:
         parameter.grad = None
-    plain = torch.cat([_plain(model, STATIC + b, t) for b, t in zip(BEFORE, TOKENS, strict=True)])
+    plain = torch.cat(
+        [
+            _plain(model, static + b, lead + t)[len(lead) :]
+            for b, t in zip(befores, TOKENS, strict=True)
+        ]
+    )
     (plain * weights).sum().backward()
     assert _relative(hidden, plain) < 1e-4
     for ours, parameter in zip(cached, model.trained, strict=True):
@@ -109,6 +118,17 @@ def test_tokens_after_a_kept_past_get_what_one_pass_gives(model: AdaptedModel) -
     whole = [
         model.hidden(STATIC, Rows(before=[b], tokens=[t + m]))[len(t) :]
         for b, t, m in zip(BEFORE, TOKENS, more, strict=True)
+    ]
+    assert _relative(later, torch.cat(whole)) < 1e-5
+
+
+def test_tokens_after_a_kept_lead_get_what_one_pass_gives(model: AdaptedModel) -> None:
+    none, more = [()] * len(TOKENS), ((100, 101), (102,), (103, 104, 105))
+    _, pasts = model.prefill((), Rows(lead=STATIC, before=none, tokens=TOKENS))
+    later = model.extended((), pasts, more)
+    whole = [
+        model.hidden((), Rows(lead=STATIC, before=[()], tokens=[t + m]))[len(t) :]
+        for t, m in zip(TOKENS, more, strict=True)
     ]
     assert _relative(later, torch.cat(whole)) < 1e-5
 

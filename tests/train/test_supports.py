@@ -22,6 +22,7 @@ from afx_train.task import Task, make_task
 from afx_train.trajectory import Split, Trajectory, TrajectoryStep, write_trajectories
 from agentflux.contracts.cards import read_card
 from agentflux.contracts.grammar import copying_grammar
+from agentflux.contracts.prompts import Boundary
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning")
 
@@ -70,9 +71,14 @@ def test_a_value_is_missing_where_no_text_has_it(task: Task) -> None:
             assert probe.texts[0].startswith("list it please")
 
 
-def test_support_is_what_plain_decoding_finds(task: Task, model: AdaptedModel) -> None:
-    for probe in list(probes(task))[:3]:
-        assert support(model, task, probe) == pytest.approx(_plain(task, model, probe), rel=1e-4)
+@pytest.mark.parametrize("boundary", ["request", "prompt"])
+def test_support_is_what_plain_decoding_finds(
+    task: Task, model: AdaptedModel, boundary: Boundary
+) -> None:
+    recipe = task.recipe.model_copy(update={"boundary": boundary})
+    moved = make_task(recipe, task.plan, task.corpus, task.codec)
+    for probe in list(probes(moved))[:3]:
+        assert support(model, moved, probe) == pytest.approx(_plain(moved, model, probe), rel=1e-4)
 
 
 def test_calibration_writes_both_kinds_of_threshold(
@@ -111,13 +117,14 @@ def _plain(task: Task, model: AdaptedModel, probe: Probe) -> float:
     """Greedy decoding that computes every row anew. The only argument is the one asked for."""
     grammar = copying_grammar(probe.spec, probe.seen.copied, probe.texts, worded=probe.seen.worded)
     matcher = llguidance.LLMatcher(task.codec.constrained, grammar)
-    static, done, lowest = task.variants[probe.example.group][0].static, list[int](), 1.0
+    variant, done, lowest = task.variants[probe.example.group][0], list[int](), 1.0
     while not matcher.is_stopped():
         step = matcher.compute_ff_tokens()
         if not step:
-            rows = Rows(before=[probe.example.before], tokens=[(*probe.example.prompt, *done)])
+            own = [(*probe.example.prompt, *done)]
+            rows = Rows(lead=variant.lead, before=[probe.example.before], tokens=own)
             with torch.no_grad():
-                shares = model.logits(model.hidden(static, rows)[-1:])[0].softmax(0)
+                shares = model.logits(model.hidden(variant.static, rows)[-1:])[0].softmax(0)
             allowed = allowed_ids(matcher.compute_bitmask())
             lowest = min(lowest, float(shares[allowed].sum()))
             step = [int(allowed[shares[allowed].argmax()])]

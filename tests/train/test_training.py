@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,6 @@ import torch
 from peft import PeftModel, get_peft_model_state_dict
 from transformers import AutoModelForCausalLM
 
-from afx_train.batching import Batch
 from afx_train.codec import Codec
 from afx_train.corpus import Corpus
 from afx_train.errors import RecipeError, TrainingDiverged
@@ -179,15 +179,7 @@ def test_the_loss_reads_nothing_but_the_targets_and_what_stands_before_them(
     other = ((7,) * start, *batch.tokens[1:])
     moved = token_losses(
         model,
-        Batch(
-            static=batch.static,
-            keys=batch.keys,
-            lengths=batch.lengths,
-            before=batch.before,
-            tokens=other,
-            supervised=batch.supervised,
-            targets=batch.targets,
-        ),
+        replace(batch, tokens=other),
     )
     own = batch.lengths[0]
     assert len(losses) == sum(batch.lengths)

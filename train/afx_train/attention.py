@@ -4,7 +4,9 @@ A batch is one packed axis of N tokens without padding: the rows one after the o
 attends to the shared prefix (computed once, kept, never copied), to what its own row had computed
 before (`Past`), and causally to its own row. The three softmaxes are merged exactly by their
 log-sum-exp, as flash attention merges blocks (Dao et al. 2022, arXiv:2205.14135, section 3.1).
-No gradient goes to the prefix or the past: the base model computed them.
+No gradient goes to a prefix or past that the base model computed. Where the adapter computes the
+prefix, too, it stands first on the packed axis (`lead`): computed once a batch, and the gradients
+of all rows come back to it.
 
 Shapes: H query heads in G groups of R heads, one key/value head a group; d values a head.
 """
@@ -15,6 +17,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface
 
 ATTENTION = "afx_shared_prefix"
@@ -48,6 +51,8 @@ class Packed:
     flat: (N,) position of each packed token in the padded B*L.
     mask: (B, 1, L, past+L) added to the scores, -inf where a token must not look.
     prefix: the shared prefix, None without one. past: one a layer, or empty.
+    lead: tokens of a shared prefix that lie before the rows on the packed axis; `rows` and `flat`
+    count from behind it.
     collected: filled with this batch's own keys and values where it is not None.
     """
 
@@ -55,6 +60,7 @@ class Packed:
     flat: Tensor
     mask: Tensor
     prefix: KV | None = None
+    lead: int = 0
     past: Sequence[Past] = ()
     collected: list[LayerKV] | None = None
 
@@ -87,8 +93,18 @@ def attend(
     packed: Packed = options["afx_packed"]
     if packed.collected is not None:
         packed.collected.append(LayerKV(key[0].detach(), value[0].detach()))
-    place = (packed, int(module.layer_idx), float(options["scaling"]))  # type: ignore[arg-type]
-    out: Tensor = _SharedPrefix.apply(query[0], key[0], value[0], place)  # type: ignore[no-untyped-call]
+    layer, scale, lead = int(module.layer_idx), float(options["scaling"]), packed.lead  # type: ignore[arg-type]
+    q, k, v = query[0], key[0], value[0]
+    prefix = None if packed.prefix is None else packed.prefix[layer]
+    if lead:
+        prefix = LayerKV(k[:, :lead], v[:, :lead])
+        shared = (query[:, :, :lead], key[:, :, :lead], value[:, :, :lead])
+        first = scaled_dot_product_attention(*shared, is_causal=True, scale=scale, enable_gqa=True)
+        q, k, v = q[:, lead:], k[:, lead:], v[:, lead:]
+    shared_kv = (None, None) if prefix is None else (prefix.keys, prefix.values)
+    out: Tensor = _SharedPrefix.apply(q, k, v, *shared_kv, (packed, layer, scale))  # type: ignore[no-untyped-call]
+    if lead:
+        out = torch.cat([first[0], out], dim=1)
     return out.transpose(0, 1).unsqueeze(0), None
 
 
@@ -96,11 +112,13 @@ class _SharedPrefix(torch.autograd.Function):
     """Backward is written by hand: it needs the merged output and log-sum-exp only."""
 
     @staticmethod
-    def forward(
+    def forward(  # noqa: PLR0913 - tensors that may want a gradient stand apart
         ctx: Any,  # noqa: ANN401
         q: Tensor,
         k: Tensor,
         v: Tensor,
+        prefix_k: Tensor | None,
+        prefix_v: Tensor | None,
         place: tuple[Packed, int, float],
     ) -> Tensor:
         packed, layer, scale = place
@@ -109,11 +127,11 @@ class _SharedPrefix(torch.autograd.Function):
         scores = torch.matmul(rows_q, rows_k.mT).mul_(scale)
         _add_mask(scores, packed, grouped.shape[1])
         own_lse = scores.logsumexp(-1)  # (G, B, R*L)
-        if packed.prefix is None:
+        if prefix_k is None or prefix_v is None:
             lse, weight = _unpad(own_lse, packed, grouped.shape[1]), None
             out = torch.zeros_like(grouped)
         else:
-            out, shared_lse = _prefix_part(grouped, packed.prefix[layer], scale)
+            out, shared_lse = _prefix_part(grouped, LayerKV(prefix_k, prefix_v), scale)
             lse = torch.logaddexp(shared_lse, _unpad(own_lse, packed, grouped.shape[1]))
             weight = (shared_lse - lse).exp_()
             out = out * weight.unsqueeze(-1)
@@ -121,7 +139,7 @@ class _SharedPrefix(torch.autograd.Function):
         probs = scores.sub_(_by_row(rows_lse.unsqueeze(-1))).exp_()
         own = torch.matmul(probs, rows_v)
         out += _unpad(own, packed, grouped.shape[1])
-        ctx.save_for_backward(q, k, v, out, lse, probs)
+        ctx.save_for_backward(q, k, v, prefix_k, prefix_v, out, lse, probs)
         ctx.packed, ctx.layer, ctx.scale = packed, layer, scale
         return out.reshape(q.shape)
 
@@ -131,7 +149,7 @@ class _SharedPrefix(torch.autograd.Function):
         *grad_outputs: Tensor,
     ) -> tuple[Tensor | None, ...]:
         (grad,) = grad_outputs
-        q, k, v, out, lse, probs = ctx.saved_tensors
+        q, k, v, prefix_k, prefix_v, out, lse, probs = ctx.saved_tensors
         packed, scale = ctx.packed, ctx.scale
         grouped = q.reshape(out.shape)
         grad = grad.reshape(out.shape)
@@ -144,12 +162,14 @@ class _SharedPrefix(torch.autograd.Function):
         length = packed.rows.shape[1]
         grad_k = torch.matmul(slope[..., -length:].mT, rows_q)  # (G, B, L, d)
         grad_v = torch.matmul(probs[..., -length:].mT, rows_grad)
-        if packed.prefix is not None:
-            _prefix_grad(grad_q, grouped, grad, (lse, inner), (packed.prefix[ctx.layer], scale))
+        grad_prefix: tuple[Tensor | None, Tensor | None] = (None, None)
+        if prefix_k is not None:
+            layer, wanted = (LayerKV(prefix_k, prefix_v), scale), ctx.needs_input_grad[3]
+            grad_prefix = _prefix_grad(grad_q, grouped, grad, (lse, inner), layer, wanted=wanted)
         shape = k.shape
         flat_k = grad_k.reshape(shape[0], -1, shape[2])[:, packed.flat]
         flat_v = grad_v.reshape(shape[0], -1, shape[2])[:, packed.flat]
-        return grad_q.reshape(q.shape), flat_k, flat_v, None
+        return grad_q.reshape(q.shape), flat_k, flat_v, *grad_prefix, None
 
 
 def _rows(
@@ -204,13 +224,19 @@ def _prefix_grad(
     grad: Tensor,
     sums: tuple[Tensor, Tensor],
     layer: tuple[LayerKV, float],
-) -> None:
-    """Add the prefix's share to the queries' gradient, in place."""
+    *,
+    wanted: bool,
+) -> tuple[Tensor | None, Tensor | None]:
+    """Add the prefix's share to the queries' gradient, in place.
+
+    Returns the gradients of the prefix's keys and values where they are wanted.
+    """
     (lse, inner), (prefix, scale) = sums, layer
     groups, width = grouped.shape[0], grouped.shape[-1]
     flat_q, flat_g = grouped.reshape(groups, -1, width), grad.reshape(groups, -1, width)
     lse, inner = lse.reshape(groups, -1, 1), inner.reshape(groups, -1, 1)
     part = torch.empty_like(flat_q)
+    grad_k, grad_v = torch.zeros_like(prefix.keys), torch.zeros_like(prefix.values)
     block = _BLOCK if flat_q.device.type == "cpu" else flat_q.shape[1]
     for group in range(groups):
         keys, values = prefix.keys[group], prefix.values[group]
@@ -220,7 +246,11 @@ def _prefix_grad(
             slope = torch.addmm(-inner[group, span], flat_g[group, span], values.mT)
             slope.mul_(probs.exp_())
             torch.mm(slope, keys, out=part[group, span])
+            if wanted:
+                grad_k[group].addmm_(slope.mT, flat_q[group, span], alpha=scale)
+                grad_v[group].addmm_(probs.mT, flat_g[group, span])
     grad_q.add_(part.reshape(grad_q.shape), alpha=scale)
+    return (grad_k, grad_v) if wanted else (None, None)
 
 
 AttentionInterface.register(ATTENTION, attend)

@@ -27,23 +27,13 @@ class Shown:
 
     @property
     def cost(self) -> int:
-        """Tokens that are computed under the adapter."""
-        return len(self.variant.lead) + len(self.example.prompt) + len(self.example.target) - 1
-
-    @property
-    def prompt(self) -> Tokens:
-        """Tokens before the target that the adapter computes."""
-        return self.variant.lead + self.example.prompt
-
-    @property
-    def width(self) -> int:
-        """All tokens of the row but the shared prefix."""
-        return len(self.variant.lead) + self.example.width
+        """Tokens of its own that are computed under the adapter."""
+        return len(self.example.prompt) + len(self.example.target) - 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Batch:
-    """Rows behind one static prefix.
+    """Rows behind one prefix: `static`, computed by the base, or `lead`, by the adapter.
 
     keys: the examples' identities, one a row. lengths: target tokens of each row.
     supervised: positions on the packed axis whose next token is learned; targets: those tokens.
@@ -51,6 +41,7 @@ class Batch:
     """
 
     static: Tokens
+    lead: Tokens
     keys: tuple[str, ...]
     lengths: tuple[int, ...]
     before: tuple[Tokens, ...]
@@ -64,7 +55,7 @@ def collate(rows: Sequence[Shown]) -> Batch:
     tokens, supervised, targets = [], list[int](), list[int]()
     start = 0
     for row in rows:
-        prompt, target = row.prompt, row.example.target
+        prompt, target = row.example.prompt, row.example.target
         tokens.append(prompt + target[:-1])
         first = start + len(prompt) - 1
         supervised += range(first, first + len(target))
@@ -72,6 +63,7 @@ def collate(rows: Sequence[Shown]) -> Batch:
         start += row.cost
     return Batch(
         static=rows[0].variant.static,
+        lead=rows[0].variant.lead,
         keys=tuple(row.example.key for row in rows),
         lengths=tuple(len(row.example.target) for row in rows),
         before=tuple(row.example.before for row in rows),
@@ -190,7 +182,7 @@ def _fits(example: Example, variant: Variant) -> bool:
 
 def _bucketed(rows: Sequence[Shown], rng: Random) -> list[Shown]:
     """Put rows of like width side by side: rows of a batch are padded to the widest."""
-    return sorted(rows, key=lambda row: row.width * rng.uniform(0.9, 1.1))
+    return sorted(rows, key=lambda row: row.example.width * rng.uniform(0.9, 1.1))
 
 
 def by_tokens(rows: Iterable[Shown], budget: int) -> list[list[Shown]]:
@@ -198,11 +190,11 @@ def by_tokens(rows: Iterable[Shown], budget: int) -> list[list[Shown]]:
     cut: list[list[Shown]] = []
     left = 0
     for row in rows:
-        if row.width > left or not cut:
+        if row.example.width > left or not cut:
             cut.append([])
             left = budget
         cut[-1].append(row)
-        left -= row.width
+        left -= row.example.width
     return cut
 
 

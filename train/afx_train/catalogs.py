@@ -22,7 +22,7 @@ class Variant:
 
     whole: it is the catalog as the device shows it. held_out: of names that training never asks
     for; beside others it would learn that they are never right.
-    lead: what each row computes under the adapter instead of a shared prefix (whole-prompt LoRA).
+    lead: the prefix instead of `static` where the adapter computes it, too (whole-prompt LoRA).
     aliases: what a name is called in this rendering, where it is not called by itself.
     masked: names or descriptions are missing, so that only requests without history fit.
     unchecked: sets of another data folder stand in it, too, which might serve what no set of its

@@ -214,8 +214,13 @@ def _name_probabilities(
     model: AdaptedModel, task: Task, rows: list[Shown]
 ) -> list[tuple[Shown, tuple[Tokens, ...], Tensor]]:
     """Probability of each candidate, renormalized over the candidates' tokens at every branch."""
-    static = rows[0].variant.static
-    prompts = Rows(before=[row.example.before for row in rows], tokens=[row.prompt for row in rows])
+    variant, examples = rows[0].variant, [row.example for row in rows]
+    static = variant.static
+    prompts = Rows(
+        lead=variant.lead,
+        before=[example.before for example in examples],
+        tokens=[example.prompt for example in examples],
+    )
     with torch.no_grad():
         hidden, pasts = model.prefill(static, prompts)
         ends = torch.tensor([len(t) for t in prompts.tokens]).cumsum(0) - 1

@@ -314,7 +314,7 @@ class _Run:
 
 def token_losses(model: AdaptedModel, batch: Batch) -> Tensor:
     """Cross entropy of each of the batch's targets; all other positions have no loss."""
-    hidden = model.hidden(batch.static, Rows(before=batch.before, tokens=batch.tokens))
+    hidden = model.hidden(batch.static, Rows.of(batch))
     logits = model.logits(hidden[list(batch.supervised)])
     targets = torch.tensor(batch.targets, device=logits.device)
     return torch.nn.functional.cross_entropy(logits, targets, reduction="none")

@@ -28,10 +28,19 @@ _STATIC_BYTES = 2**28  # of shared prefixes; the least recently used goes
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rows:
-    """Packed rows: what the adapter computes, after what the base computed for each row."""
+    """Packed rows: what the adapter computes, after what the base computed for each row.
+
+    lead: what the adapter computes once for all rows, before each; then the base computed nothing.
+    """
 
     before: Sequence[tuple[int, ...]]
     tokens: Sequence[tuple[int, ...]]
+    lead: tuple[int, ...] = ()
+
+    @classmethod
+    def of(cls, batch: Batch) -> "Rows":
+        """The rows of a batch."""
+        return cls(before=batch.before, tokens=batch.tokens, lead=batch.lead)
 
 
 class AdaptedModel:
@@ -59,7 +68,7 @@ class AdaptedModel:
         """Compute the rows under the adapter. Returns (N, hidden) in packed order."""
         prefix = self.static_kv(static)
         befores = self._before_kv(static, rows.before)
-        if not self._trunk:
+        if rows.lead or not self._trunk:
             return self._pass(len(static), prefix, befores, rows, None)
         keys = row_keys(static, rows.before, rows.tokens)
         entering = self._trunk.entering(keys, self._to_trunk_end, budget=self.recall_bytes)
@@ -72,8 +81,9 @@ class AdaptedModel:
         befores = self._before_kv(static, rows.before)
         collected: list[LayerKV] = []
         hidden = self._pass(len(static), prefix, befores, rows, collected)
-        own = split_rows(collected, rows.tokens)
-        return hidden, [join_kv(b, o) for b, o in zip(befores, own, strict=True)]
+        lead, *own = split_rows(collected, [rows.lead, *rows.tokens])
+        firsts = [lead] * len(own) if rows.lead else befores
+        return hidden, [join_kv(b, o) for b, o in zip(firsts, own, strict=True)]
 
     def extended(
         self, static: tuple[int, ...], pasts: Sequence[KV], tokens: Sequence[tuple[int, ...]]
@@ -162,18 +172,19 @@ class AdaptedModel:
         lengths = [len(t) for t in rows.tokens]
         past = [kv[0].keys.shape[1] if kv else 0 for kv in pasts]
         packed = pack(lengths, past if any(past) else [], device=self.device)
-        packed.prefix, packed.collected = prefix, collected
+        packed.prefix, packed.lead, packed.collected = prefix, len(rows.lead), collected
         packed.past = _pad_pasts(pasts, self.layers) if any(past) else ()
-        starts = past or [0] * len(lengths)
+        offset, starts = offset + len(rows.lead), past or [0] * len(lengths)
         places = [offset + s + i for s, n in zip(starts, lengths, strict=True) for i in range(n)]
-        ids = [token for row in rows.tokens for token in row]
+        places = [*range(len(rows.lead)), *places]
+        ids = [*rows.lead, *(token for row in rows.tokens for token in row)]
         out = self._decoder(
             input_ids=torch.tensor([ids], device=self.device),
             position_ids=torch.tensor([places], device=self.device),
             use_cache=False,
             afx_packed=packed,
         )
-        hidden: Tensor = out.last_hidden_state[0]
+        hidden: Tensor = out.last_hidden_state[0, len(rows.lead) :]
         return hidden
 
 

@@ -72,8 +72,7 @@ def score_targets(
     """Score each row's target under its constraint. All rows share one static prefix."""
     batch = collate(rows)
     with torch.no_grad():
-        packed = Rows(before=batch.before, tokens=batch.tokens)
-        hidden = model.hidden(batch.static, packed)
+        hidden = model.hidden(batch.static, Rows.of(batch))
         logits = model.logits(hidden[list(batch.supervised)]).cpu()
     scored: list[Greedy] = []
     start = 0

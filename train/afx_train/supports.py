@@ -88,13 +88,14 @@ def support(model: AdaptedModel, task: Task, probe: Probe) -> float:
     1 where that is at no argument that the device would ask for.
     """
     example, codec = probe.example, task.codec
-    static = task.variants[example.group][0].static
+    variant = task.variants[example.group][0]
+    static = variant.static
     seen = probe.seen
     grammar = copying_grammar(probe.spec, seen.copied, probe.texts, worded=seen.worded)
     matcher = llguidance.LLMatcher(codec.constrained, grammar)
     lowest, at, done = 1.0, 0, list[int]()
     with torch.no_grad():
-        rows = Rows(before=[example.before], tokens=[example.prompt])
+        rows = Rows(lead=variant.lead, before=[example.before], tokens=[example.prompt])
         hidden, pasts = model.prefill(static, rows)
         while not matcher.is_stopped() and len(done) < _MAX_TOKENS:
             if step := matcher.compute_ff_tokens():
