@@ -93,19 +93,36 @@ def attend(
     packed: Packed = options["afx_packed"]
     if packed.collected is not None:
         packed.collected.append(LayerKV(key[0].detach(), value[0].detach()))
-    layer, scale, lead = int(module.layer_idx), float(options["scaling"]), packed.lead  # type: ignore[arg-type]
-    q, k, v = query[0], key[0], value[0]
-    prefix = None if packed.prefix is None else packed.prefix[layer]
-    if lead:
-        prefix = LayerKV(k[:, :lead], v[:, :lead])
-        shared = (query[:, :, :lead], key[:, :, :lead], value[:, :, :lead])
-        first = scaled_dot_product_attention(*shared, is_causal=True, scale=scale, enable_gqa=True)
-        q, k, v = q[:, lead:], k[:, lead:], v[:, lead:]
-    shared_kv = (None, None) if prefix is None else (prefix.keys, prefix.values)
-    out: Tensor = _SharedPrefix.apply(q, k, v, *shared_kv, (packed, layer, scale))  # type: ignore[no-untyped-call]
-    if lead:
-        out = torch.cat([first[0], out], dim=1)
+    place = (packed, int(module.layer_idx), float(options["scaling"]))  # type: ignore[arg-type]
+    if packed.lead:
+        out = _behind_lead(query, key, value, place)
+    else:
+        prefix = None if packed.prefix is None else packed.prefix[place[1]]
+        out = _rows_behind(prefix, query[0], key[0], value[0], place)
     return out.transpose(0, 1).unsqueeze(0), None
+
+
+def _behind_lead(
+    query: Tensor, key: Tensor, value: Tensor, place: tuple[Packed, int, float]
+) -> Tensor:
+    """The prefix stands first on the packed axis and wants gradients. Returns (H, lead + N, d)."""
+    packed, _, scale = place
+    (first_q, q), (first_k, k), (first_v, v) = (
+        x.tensor_split([packed.lead], dim=2) for x in (query, key, value)
+    )
+    first = scaled_dot_product_attention(
+        first_q, first_k, first_v, is_causal=True, scale=scale, enable_gqa=True
+    )
+    rows = _rows_behind(LayerKV(first_k[0], first_v[0]), q[0], k[0], v[0], place)
+    return torch.cat([first[0], rows], dim=1)
+
+
+def _rows_behind(
+    prefix: LayerKV | None, q: Tensor, k: Tensor, v: Tensor, place: tuple[Packed, int, float]
+) -> Tensor:
+    shared = (None, None) if prefix is None else (prefix.keys, prefix.values)
+    out: Tensor = _SharedPrefix.apply(q, k, v, *shared, place)  # type: ignore[no-untyped-call]
+    return out
 
 
 class _SharedPrefix(torch.autograd.Function):
