@@ -43,7 +43,7 @@ class FilesWorld:
         return bool(_LISTED & set(map(base_of, need.slots)))
 
     def scene(self, rng: Random, need: Need) -> "FilesScene":
-        """Draw a workspace."""
+        """Draw a workspace, or make the one that was written: `files`, `folders` and `shown`."""
         return FilesScene(self.folder, rng, need)
 
 
@@ -53,14 +53,19 @@ class FilesScene:
     def __init__(self, folder: Path, rng: Random, need: Need) -> None:
         self._folder, self._rng, self._need = folder, rng, need
         self._drawn: dict[str, Value] = {}
-        self.folders, self.files = _draw_tree(rng)
         self.contents: dict[str, str] = {}
+        if need.own is None:
+            self.folders, self.files = _draw_tree(rng)
+        else:
+            self.contents |= need.own["files"]
+            self.files = [*self.contents]
+            self.folders = _folders_of(self.files, need.own.get("folders", ()))
         self._absolute = need.shown and rng.random() < _ABSOLUTE_SHARE
         windows = need.shown and "\\" in need.root
         self._joint = (
             "\\" if windows and (self._absolute or rng.random() < _BACKSLASH_SHARE) else "/"
         )
-        self._dir = self._main_folder()
+        self._dir = self._main_folder() if self.folders else ""
 
     @property
     def paths(self) -> Mapping[str, str]:
@@ -77,6 +82,8 @@ class FilesScene:
 
     def context(self, rng: Random) -> str:
         """Word the workspace root, sometimes with some of what is below it."""
+        if self._need.own is not None:
+            return str(rng.choice(self._need.own["shown"])).replace("{root}", self._need.root)
         root = contexts.root_line(self._need.root, rng)
         listed = self._listing(rng)
         joint = " " if "\n" not in listed and rng.random() < 0.3 else "\n"
@@ -115,7 +122,7 @@ class FilesScene:
         return [form for n, form in enumerate(out) if form != arguments and form not in out[:n]]
 
     def build(self) -> None:
-        """Write the workspace."""
+        """Write the workspace. A file that was written without a text and is none holds bytes."""
         for entry in self._folder.iterdir():
             shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
         for folder in self.folders:
@@ -137,7 +144,7 @@ class FilesScene:
 
     def _write(self, path: str) -> None:
         target = self._folder / path
-        if _extension(path) in vocabulary.TEXT_EXTENSIONS:
+        if self.contents.get(path) or _extension(path) in vocabulary.TEXT_EXTENSIONS:
             target.write_text(self._content(path), encoding="utf-8")
         else:
             target.write_bytes(_MEDIA_BYTES)
@@ -314,6 +321,15 @@ class FilesScene:
         if "\\" in root:
             forms = [relative, *(_map_paths(f, lambda p: p.replace("/", "\\")) for f in forms)]
         return [form for form in forms if form != arguments]
+
+
+def _folders_of(files: Iterable[str], empty: Iterable[str]) -> list[str]:
+    """The folders that the files lie in, each below its own, and the empty ones."""
+    found = dict.fromkeys(empty)
+    for path in files:
+        parts = path.split("/")[:-1]
+        found |= dict.fromkeys("/".join(parts[: n + 1]) for n in range(len(parts)))
+    return list(found)
 
 
 def _mixed(arguments: Mapping[str, Any]) -> bool:

@@ -70,6 +70,12 @@ class Table:
     columns: tuple[tuple[str, str], ...]
     rows: tuple[tuple[Cell, ...], ...]
 
+    @property
+    def key(self) -> str:
+        """The first column, where it holds integers."""
+        name, kind = self.columns[0]
+        return name if kind == "integer" else ""
+
     def of(self, *kinds: str) -> list[str]:
         """Columns of these kinds, the id left out."""
         return [name for name, kind in self.columns[1:] if kind in kinds]
@@ -88,11 +94,7 @@ class TablesWorld:
     def __init__(self, path: Path, grammars: Path, command: ServerCommand) -> None:
         self.path, self.server = path, command
         self._models = tuple(
-            Table(
-                name=entry["name"],
-                columns=tuple((column, kind) for column, kind in entry["columns"]),
-                rows=tuple(tuple(row) for row in entry["rows"]),
-            )
+            _table(entry)
             for entry in cast("list[dict[str, Any]]", load_yaml(grammars / "sqlite_tables.yaml"))
         )
 
@@ -101,7 +103,10 @@ class TablesWorld:
         return bool(_SCHEMA_SLOTS & set(map(base_of, need.slots - need.told)))
 
     def scene(self, rng: Random, need: Need) -> "TablesScene":
-        """Draw a database."""
+        """Draw a database, or make the one that was written: `tables` and `shown`."""
+        if need.own is not None:
+            tables = [_table(entry) for entry in need.own["tables"]]
+            return TablesScene(self.path, rng, tables, shown=need.own["shown"])
         models = rng.sample(self._models, rng.choices((1, 2, 3, 4), (45, 30, 17, 8))[0])
         tables = [_variant(model, rng) for model in models]
         return TablesScene(self.path, rng, tables)
@@ -110,8 +115,11 @@ class TablesWorld:
 class TablesScene:
     """A database; {table} and its columns are those of one of its tables."""
 
-    def __init__(self, path: Path, rng: Random, tables: Sequence[Table]) -> None:
-        self._path, self._rng, self._tables = path, rng, tables
+    def __init__(
+        self, path: Path, rng: Random, tables: Sequence[Table], *, shown: Sequence[str] = ()
+    ) -> None:
+        """shown: wordings of the context; none: the tables are worded."""
+        self._path, self._rng, self._tables, self._shown = path, rng, tables, shown
         self._table = rng.choice(tables)
         self._drawn: dict[str, Value] = {}
 
@@ -128,6 +136,8 @@ class TablesScene:
 
     def context(self, rng: Random) -> str:
         """Word the tables with their columns."""
+        if self._shown:
+            return rng.choice(self._shown)
         return contexts.tables_text([(t.name, t.columns) for t in self._tables], rng)
 
     def refuses(self, tool: str, arguments: Mapping[str, Any]) -> str:
@@ -155,8 +165,8 @@ class TablesScene:
             database.execute("PRAGMA synchronous=OFF")
             for table in self._tables:
                 listed = ", ".join(
-                    f"{n} {k.upper()}{' PRIMARY KEY' if n == 'id' else ''}"
-                    for n, k in table.columns
+                    f"{name} {kind.upper()}" + (" PRIMARY KEY" if name == table.key else "")
+                    for name, kind in table.columns
                 )
                 database.execute(f"CREATE TABLE {table.name} ({listed})")
                 marks = ", ".join("?" * len(table.columns))
@@ -235,6 +245,14 @@ class TablesScene:
         if free := [choice for choice in choices if choice not in used]:
             return self._rng.choice(free)
         raise UnknownSlot(base)
+
+
+def _table(entry: Mapping[str, Any]) -> Table:
+    return Table(
+        name=entry["name"],
+        columns=tuple((column, kind) for column, kind in entry["columns"]),
+        rows=tuple(tuple(row) for row in entry["rows"]),
+    )
 
 
 def _variant(model: Table, rng: Random) -> Table:

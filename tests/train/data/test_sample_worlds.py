@@ -72,6 +72,79 @@ def test_calls_run_on_the_real_servers_and_are_the_same_each_time(
     assert "inputSchema" in listed[0]
 
 
+OWN = """
+tool_set: {tool_set}
+scenes:
+  - world: {world}
+    {asked}
+"""
+HIVES = """{sqlite: {tables: [{name: hives, columns: [[id, integer], [name, text], [place, text]],
+      rows: [[1, Linde, orchard], [2, Moos, roof]]}],
+      shown: ["hives(id, name, place: orchard, roof)"]}}"""
+SETTINGS = """{filesystem: {files: {conf/worker.env: "QUEUE=a\\nJOBS=4\\n", in/scan.pdf: ""},
+      folders: [done], shown: ["Only {root} is open."]}}"""
+
+
+def _own(folder: Path, tool_set: str, world: str, asked: str) -> None:
+    target = folder / tool_set / "own.yaml"
+    target.parent.mkdir(parents=True, exist_ok=True)
+    text = OWN.format(tool_set=tool_set, world=world, asked=asked)
+    target.write_text(text, encoding="utf-8")
+
+
+def test_a_workspace_written_by_hand_is_what_its_requests_are_asked_in(
+    tmp_path: Path, five_sets: Path
+) -> None:
+    query = "SELECT COUNT(*) FROM hives WHERE place = 'roof'"
+    _own(
+        five_sets,
+        "sqlite",
+        HIVES,
+        f'tools: {{read_query: [{{args: {{query: "{query}"}}, ask: ["bees up there?"]}}]}}',
+    )
+    steps = (
+        "{tool_set: filesystem, tool: read_text_file, args: {path: conf/worker.env}}",
+        "{tool_set: filesystem, tool: edit_file, args: {path: conf/worker.env, "
+        "edits: [{oldText: JOBS=4, newText: JOBS=8}]}}",
+        "{tool_set: filesystem, tool: move_file, args: {source: in/scan.pdf, "
+        "destination: done/scan.pdf}}",
+    )
+    asked = f'scenarios: [{{steps: [{", ".join(steps)}], ask: ["eight jobs, scan is done"]}}]'
+    _own(five_sets, "filesystem", SETTINGS, asked)
+    out = tmp_path / "out"
+    report = build_dataset(five_sets, SAMPLE / "worlds.py", None, out, per_phrasing=4)
+    assert report.rejected == {}
+    items = [i for path in out.glob("*.jsonl") for i in read_trajectories(path)]
+    counted = [i for i in items if any(s.arguments.get("query") == query for s in i.steps)]
+    moved = [i for i in items if "move_file" in {s.tool for s in i.steps}]
+    assert counted
+    assert moved
+    for item in counted:
+        assert "hives(id, name, place: orchard, roof)" in item.context
+        assert item.steps[0].observation == "[{'COUNT(*)': 1}]"
+    for item in moved:
+        assert "Only " in item.context
+        assert "{root}" not in item.context
+        assert item.steps[0].observation == "QUEUE=a\nJOBS=4\n"
+        assert not any(step.is_error for step in item.steps)
+
+
+@pytest.mark.parametrize(
+    ("world", "says"),
+    [
+        ("{sqlite: {shown: [a]}}", "tables"),
+        ("{mail: {shown: [a]}}", "no world for tool set 'mail'"),
+    ],
+)
+def test_a_workspace_that_its_world_cannot_make_is_refused_with_its_place(
+    tmp_path: Path, five_sets: Path, world: str, says: str
+) -> None:
+    _own(five_sets, "sqlite", world, "tools: {list_tables: [{ask: [tables?]}]}")
+    with pytest.raises(DataError, match=says) as raised:
+        build_dataset(five_sets, SAMPLE / "worlds.py", None, tmp_path / "out")
+    assert "own.yaml" in str(raised.value)
+
+
 def test_an_error_that_a_server_tells_as_a_result_is_no_right_call(
     tmp_path: Path, five_sets: Path
 ) -> None:

@@ -7,8 +7,8 @@ import os
 import shutil
 import tempfile
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping, Sequence, Set
-from contextlib import aclosing
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+from contextlib import aclosing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -70,7 +70,8 @@ def build_dataset(  # noqa: PLR0913 - each is an option of the command
         fills = fills_of(
             phrasings, per_phrasing=per_phrasing, least_per_tool=least_per_tool, seed=seed
         )
-        tally, listed = asyncio.run(_verified(phrasings, made, fills, seed, progress))
+        with _out_of_groups():
+            tally, listed = asyncio.run(_verified(phrasings, made, fills, seed, progress))
     items = _held_out(_distinct(tally.done), held_out)
     _same_tools(listed, tools)
     return _write(out, items, listed, tally)
@@ -93,6 +94,20 @@ async def _verified(
                 if progress:
                     progress(len(tally.done) + len(tally.failures), total)
     return tally, listed
+
+
+@contextmanager
+def _out_of_groups() -> Iterator[None]:
+    """Raise an error of ours as itself: the servers' task groups wrap what ends them."""
+    try:
+        yield
+    except BaseExceptionGroup as group:
+        ours: BaseException | None = group.subgroup(DataError)
+        while isinstance(ours, BaseExceptionGroup):
+            ours = ours.exceptions[0]
+        if ours is None:
+            raise
+        raise ours from None
 
 
 def _in_memory() -> Path | None:

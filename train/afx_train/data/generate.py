@@ -128,7 +128,7 @@ class _Drawing:
             tools=frozenset(call.tool for call in phrasing.calls),
         )
         self.sets = tuple(dict.fromkeys(call.tool_set for call in phrasing.calls))
-        if missing := [name for name in self.sets if name not in worlds]:
+        if missing := [n for n in (*self.sets, *phrasing.world) if n not in worlds]:
             raise DataError(f"no world for tool set {missing[0]!r}", where=phrasing.where)
         self.scenes = self._scenes()
 
@@ -146,13 +146,24 @@ class _Drawing:
                 tools=self.need.tools if mine else frozenset(),
                 root=root,
                 shown=name in self.shown,
+                own=self.phrasing.world.get(name),
             )
-            scenes[name] = world.scene(self.rng, need)
+            scenes[name] = self._scene(world, need)
         return scenes
+
+    def _scene(self, world: World, need: Need) -> Scene:
+        try:
+            return world.scene(self.rng, need)
+        except (KeyError, TypeError, ValueError) as error:
+            if need.own is None:
+                raise
+            message = f"scenes.world.{world.tool_set}: {type(error).__name__}: {error}"
+            raise DataError(message, where=self.phrasing.where) from error
 
     def _shown(self) -> set[str]:
         """Choose whose context is shown: what is needed, often more, sometimes nothing."""
         needed = {n for n in self.sets if self.worlds[n].needs_context(self.need)}
+        needed |= {n for n in self.sets if n in self.phrasing.world}
         if not needed and self.rng.random() < NO_CONTEXT_SHARE:
             return set()
         others = [name for name in self.worlds if name not in self.sets]

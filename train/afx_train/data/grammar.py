@@ -46,8 +46,22 @@ class Scenario(_Model):
     expect_error: bool = False
 
 
+class OwnScene(_Model):
+    """A workspace written by hand, and what is asked in it.
+
+    world: by tool set, what its world makes a scene of; the worlds say what they take.
+    """
+
+    world: dict[str, dict[str, Any]] = Field(min_length=1)
+    tools: dict[str, tuple[Group, ...]] = Field(default_factory=dict)
+    scenarios: tuple[Scenario, ...] = ()
+
+
 class PhrasingFile(_Model):
-    """One file: single calls (`tools`), requests without a tool (`requests`), or `scenarios`."""
+    """One file: single calls (`tools`), requests without a tool (`requests`), or `scenarios`.
+
+    scenes: the first and the last of these, each in a workspace of its own.
+    """
 
     tool_set: str = "scenarios"
     fills: int = Field(default=1, ge=1)
@@ -55,6 +69,7 @@ class PhrasingFile(_Model):
     tools: dict[str, tuple[Group, ...]] = Field(default_factory=dict)
     requests: dict[str, tuple[str, ...]] = Field(default_factory=dict)
     scenarios: tuple[Scenario, ...] = ()
+    scenes: tuple[OwnScene, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,6 +89,7 @@ class Phrasing:
     keeps them together.
     fills: it gets so many times the training examples, where the values have to be learned too.
     kind: "single", "scenario" or "none/<category>".
+    world: by tool set, the workspace that was written for it; empty: one is drawn.
     """
 
     id: str
@@ -85,6 +101,7 @@ class Phrasing:
     where: str
     expect_error: bool = False
     fills: int = 1
+    world: Mapping[str, Mapping[str, Any]] = field(default_factory=dict, repr=False)
 
     def slots(self) -> tuple[Slot, ...]:
         """Every slot, those of the request first."""
@@ -136,7 +153,7 @@ def _phrasings(path: Path, name: str) -> Iterator[Phrasing]:
             for e in error.errors()[:MAX_ERRORS_SHOWN]
         ]
         raise DataError("; ".join(wrong), where=str(path)) from error
-    for group, kind, calls, asks, expect_error in _entries(document):
+    for world, (group, kind, calls, asks, expect_error) in _placed(document):
         for ask in asks:
             phrasing = Phrasing(
                 id=f"{group}/{hashlib.sha256(skeleton(ask).encode()).hexdigest()[:12]}",
@@ -148,6 +165,7 @@ def _phrasings(path: Path, name: str) -> Iterator[Phrasing]:
                 where=f"{name}: {group}",
                 expect_error=expect_error,
                 fills=document.fills,
+                world=world,
             )
             _check(phrasing)
             yield phrasing
@@ -156,13 +174,22 @@ def _phrasings(path: Path, name: str) -> Iterator[Phrasing]:
 _Entry = tuple[str, str, tuple[CallPattern, ...], tuple[str, ...], bool]
 
 
-def _entries(document: PhrasingFile) -> Iterator[_Entry]:
+def _placed(document: PhrasingFile) -> Iterator[tuple[Mapping[str, Mapping[str, Any]], _Entry]]:
+    """What the file asks, with the workspace that it is asked in where one was written."""
+    for entry in _entries(document, document.tool_set):
+        yield {}, entry
+    for category, asks in document.requests.items():
+        yield {}, (f"none.{category}", f"none/{category}", (), asks, False)
+    for scene in document.scenes:
+        for entry in _entries(scene, document.tool_set):
+            yield scene.world, entry
+
+
+def _entries(document: PhrasingFile | OwnScene, tool_set: str) -> Iterator[_Entry]:
     for tool, groups in document.tools.items():
         for group in groups:
-            call = CallPattern(tool_set=document.tool_set, tool=tool, args=group.args)
-            yield f"{document.tool_set}.{tool}", "single", (call,), group.ask, group.expect_error
-    for category, asks in document.requests.items():
-        yield f"none.{category}", f"none/{category}", (), asks, False
+            call = CallPattern(tool_set=tool_set, tool=tool, args=group.args)
+            yield f"{tool_set}.{tool}", "single", (call,), group.ask, group.expect_error
     for scenario in document.scenarios:
         calls = tuple(
             CallPattern(tool_set=s.tool_set, tool=s.tool, args=s.args) for s in scenario.steps

@@ -37,6 +37,7 @@ class Need:
     slots: names with number, of request and arguments. told: those that stand in the request.
     tools: the tools that are called on it, in no order.
     root: the workspace root as the context shows it; `shown` says whether it does.
+    own: the workspace that was written for it, in the world's own terms; None: one is drawn.
     """
 
     slots: frozenset[str] = frozenset()
@@ -44,6 +45,7 @@ class Need:
     tools: frozenset[str] = frozenset()
     root: str = ""
     shown: bool = True
+    own: Mapping[str, Any] | None = None
 
 
 class Scene(Protocol):
