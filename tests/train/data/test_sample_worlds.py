@@ -119,6 +119,7 @@ def test_a_workspace_written_by_hand_is_what_its_requests_are_asked_in(
     moved = [i for i in items if "move_file" in {s.tool for s in i.steps}]
     assert counted
     assert moved
+    assert {item.request for item in counted} == {"bees up there?"}
     for item in counted:
         assert "hives(id, name, place: orchard, roof)" in item.context
         assert item.steps[0].observation == "[{'COUNT(*)': 1}]"

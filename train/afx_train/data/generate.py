@@ -176,7 +176,9 @@ class _Drawing:
 
     def draft(self, number: int) -> Draft:
         phrasing = self.phrasing
-        pieces, style = restyle(self._request(), self.rng)
+        pieces, style = self._request(), ""
+        if not phrasing.world:  # there, values stand in the wording itself
+            pieces, style = restyle(pieces, self.rng)
         request = "".join(piece.text for piece in pieces)
         steps = tuple(self._step(call, request) for call in phrasing.calls)
         digest = hashlib.sha256(phrasing.ask.encode()).hexdigest()[:8]
