@@ -83,6 +83,7 @@ HIVES = """{sqlite: {tables: [{name: hives, columns: [[id, integer], [name, text
       shown: ["hives(id, name, place: orchard, roof)"]}}"""
 SETTINGS = """{filesystem: {files: {conf/worker.env: "QUEUE=a\\nJOBS=4\\n", in/scan.pdf: ""},
       folders: [done], shown: ["Only {root} is open."]}}"""
+STORE = """{memory: {entities: [{name: hv-prod, type: server, facts: [keeps the keys]}], shown: [""]}}"""
 
 
 def _own(folder: Path, tool_set: str, world: str, asked: str) -> None:
@@ -111,14 +112,18 @@ def test_a_workspace_written_by_hand_is_what_its_requests_are_asked_in(
     )
     asked = f'scenarios: [{{steps: [{", ".join(steps)}], ask: ["eight jobs, scan is done"]}}]'
     _own(five_sets, "filesystem", SETTINGS, asked)
+    asked = 'tools: {open_nodes: [{args: {names: [hv-prod]}, ask: ["what of hv-prod?"]}]}'
+    _own(five_sets, "memory", STORE, asked)
     out = tmp_path / "out"
     report = build_dataset(five_sets, SAMPLE / "worlds.py", None, out, per_phrasing=4)
     assert report.rejected == {}
     items = [i for path in out.glob("*.jsonl") for i in read_trajectories(path)]
     counted = [i for i in items if any(s.arguments.get("query") == query for s in i.steps)]
     moved = [i for i in items if "move_file" in {s.tool for s in i.steps}]
+    stored = [i for i in items if i.request == "what of hv-prod?"]
     assert counted
     assert moved
+    assert stored
     assert {item.request for item in counted} == {"bees up there?"}
     for item in counted:
         assert "hives(id, name, place: orchard, roof)" in item.context
@@ -128,6 +133,9 @@ def test_a_workspace_written_by_hand_is_what_its_requests_are_asked_in(
         assert "{root}" not in item.context
         assert item.steps[0].observation == "QUEUE=a\nJOBS=4\n"
         assert not any(step.is_error for step in item.steps)
+    for item in stored:
+        assert "keeps the keys" not in item.context
+        assert "keeps the keys" in item.steps[0].observation
 
 
 @pytest.mark.parametrize(
