@@ -83,7 +83,8 @@ HIVES = """{sqlite: {tables: [{name: hives, columns: [[id, integer], [name, text
       shown: ["hives(id, name, place: orchard, roof)"]}}"""
 SETTINGS = """{filesystem: {files: {conf/worker.env: "QUEUE=a\\nJOBS=4\\n", in/scan.pdf: ""},
       folders: [done], shown: ["Only {root} is open."]}}"""
-STORE = """{memory: {entities: [{name: hv-prod, type: server, facts: [keeps the keys]}], shown: [""]}}"""
+STORE = """{memory: {entities: [{name: hv-prod, type: server, facts: [keeps the keys]}],
+      shown: [""]}}"""
 
 
 def _own(folder: Path, tool_set: str, world: str, asked: str) -> None:
