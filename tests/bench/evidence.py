@@ -92,7 +92,7 @@ def main() -> None:
         "recipe_sha256": _digest(options.recipe),
         "model": MODEL,
     }
-    known = _known_rows(cell)
+    known = known_rows(cell)
     if options.save is not None:
         made = [*rows, *(row for name, row in known.items() if name not in names)]
         rows = sorted(made, key=lambda row: ROWS.index(row["row"]))
@@ -305,10 +305,10 @@ def _digest(*files: Path) -> str:
     return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()
 
 
-def _known_rows(cell: dict[str, Any]) -> dict[str, dict[str, Any]]:
+def known_rows(cell: dict[str, Any]) -> dict[str, dict[str, Any]]:
     """The rows that were saved for this cell, by name."""
     saved = [json.loads(path.read_text(encoding="utf-8")) for path in KNOWN.glob("evidence*.json")]
-    same = [result["rows"] for result in saved if result["cell"] == cell]
+    same = [result["rows"] for result in saved if result.get("cell") == cell]
     return {row["row"]: row for rows in same for row in rows}
 
 
