@@ -48,7 +48,7 @@ UNTRAINED = ("one-call", "free-stages", "base")
 CONTROLS = ("joint", "matched")
 BOUNDARIES = ("instruction", "prompt")
 SAMPLE = ("select.git", "args.git")
-ROWS = (*UNTRAINED, *CONTROLS, *BOUNDARIES[:1], "decoupled", *BOUNDARIES[1:], "sample")
+ROWS = (*UNTRAINED, *CONTROLS, "instruction", "decoupled", "prompt", "sample")
 MARKS = (
     "tool",
     "call",

@@ -253,7 +253,7 @@ def _prefix_grad(
     flat_q, flat_g = grouped.reshape(groups, -1, width), grad.reshape(groups, -1, width)
     lse, inner = lse.reshape(groups, -1, 1), inner.reshape(groups, -1, 1)
     part = torch.empty_like(flat_q)
-    grad_k, grad_v = torch.zeros_like(prefix.keys), torch.zeros_like(prefix.values)
+    grads = (torch.zeros_like(prefix.keys), torch.zeros_like(prefix.values)) if wanted else None
     block = _BLOCK if flat_q.device.type == "cpu" else flat_q.shape[1]
     for group in range(groups):
         keys, values = prefix.keys[group], prefix.values[group]
@@ -263,11 +263,11 @@ def _prefix_grad(
             slope = torch.addmm(-inner[group, span], flat_g[group, span], values.mT)
             slope.mul_(probs.exp_())
             torch.mm(slope, keys, out=part[group, span])
-            if wanted:
-                grad_k[group].addmm_(slope.mT, flat_q[group, span], alpha=scale)
-                grad_v[group].addmm_(probs.mT, flat_g[group, span])
+            if grads:
+                grads[0][group].addmm_(slope.mT, flat_q[group, span], alpha=scale)
+                grads[1][group].addmm_(probs.mT, flat_g[group, span])
     grad_q.add_(part.reshape(grad_q.shape), alpha=scale)
-    return (grad_k, grad_v) if wanted else (None, None)
+    return grads or (None, None)
 
 
 AttentionInterface.register(ATTENTION, attend)

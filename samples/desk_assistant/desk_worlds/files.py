@@ -43,7 +43,7 @@ class FilesWorld:
         return bool(_LISTED & set(map(base_of, need.slots)))
 
     def scene(self, rng: Random, need: Need) -> "FilesScene":
-        """Draw a workspace, or make the one that was written: `files`, `folders` and `shown`."""
+        """Draw a workspace, or make the one that was written: `files` and `folders`."""
         return FilesScene(self.folder, rng, need)
 
 
@@ -82,8 +82,6 @@ class FilesScene:
 
     def context(self, rng: Random) -> str:
         """Word the workspace root, sometimes with some of what is below it."""
-        if self._need.own is not None:
-            return str(rng.choice(self._need.own["shown"])).replace("{root}", self._need.root)
         root = contexts.root_line(self._need.root, rng)
         listed = self._listing(rng)
         joint = " " if "\n" not in listed and rng.random() < 0.3 else "\n"

@@ -1,7 +1,7 @@
 """The memory world: a knowledge graph of people, companies, pets and projects."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from random import Random
 from typing import Any, cast
@@ -106,11 +106,11 @@ class GraphWorld:
     def scene(self, rng: Random, need: Need) -> "GraphScene":
         """Draw a graph: things written by hand, and made-up ones whose names no list has.
 
-        Or make the one that was written: `entities`, `relations` and `shown`.
+        Or make the one that was written: `entities` and `relations`.
         """
         if need.own is not None:
             own = ([*need.own["entities"]], [*need.own.get("relations", ())])
-            return GraphScene(self.path, rng, *own, mine=True, shown=need.own["shown"])
+            return GraphScene(self.path, rng, *own, mine=True)
         by_name = {entity["name"]: entity for entity in self._entities}
         relations = rng.sample(self._relations, rng.randint(3, 4))
         names = {r[end] for r in relations for end in ("from", "to")}
@@ -140,10 +140,8 @@ class GraphScene:
         relations: list[dict[str, str]],
         *,
         mine: bool,
-        shown: Sequence[str] = (),
     ) -> None:
-        """shown: wordings of the context; none: some of what is stored is worded."""
-        self._path, self._rng, self._wordings = path, rng, shown
+        self._path, self._rng = path, rng
         self._entities, self._relations = entities, relations
         self._shown_share = _SHOWN_SHARE if mine else _SHOWN_SHARE / 2
         self._drawn: dict[str, Value] = {}
@@ -187,8 +185,6 @@ class GraphScene:
 
     def context(self, rng: Random) -> str:
         """Word some of what is stored: mostly applications show nothing of it."""
-        if self._wordings:
-            return rng.choice(self._wordings)
         if self._stored:
             facts = self._stored["facts"]
             return contexts.facts_line(self._stored["name"], self._stored["type"], facts, rng)

@@ -103,10 +103,9 @@ class TablesWorld:
         return bool(_SCHEMA_SLOTS & set(map(base_of, need.slots - need.told)))
 
     def scene(self, rng: Random, need: Need) -> "TablesScene":
-        """Draw a database, or make the one that was written: `tables` and `shown`."""
+        """Draw a database, or make the one that was written: `tables`."""
         if need.own is not None:
-            tables = [_table(entry) for entry in need.own["tables"]]
-            return TablesScene(self.path, rng, tables, shown=need.own["shown"])
+            return TablesScene(self.path, rng, [_table(entry) for entry in need.own["tables"]])
         models = rng.sample(self._models, rng.choices((1, 2, 3, 4), (45, 30, 17, 8))[0])
         tables = [_variant(model, rng) for model in models]
         return TablesScene(self.path, rng, tables)
@@ -115,11 +114,8 @@ class TablesWorld:
 class TablesScene:
     """A database; {table} and its columns are those of one of its tables."""
 
-    def __init__(
-        self, path: Path, rng: Random, tables: Sequence[Table], *, shown: Sequence[str] = ()
-    ) -> None:
-        """shown: wordings of the context; none: the tables are worded."""
-        self._path, self._rng, self._tables, self._shown = path, rng, tables, shown
+    def __init__(self, path: Path, rng: Random, tables: Sequence[Table]) -> None:
+        self._path, self._rng, self._tables = path, rng, tables
         self._table = rng.choice(tables)
         self._drawn: dict[str, Value] = {}
 
@@ -136,8 +132,6 @@ class TablesScene:
 
     def context(self, rng: Random) -> str:
         """Word the tables with their columns."""
-        if self._shown:
-            return rng.choice(self._shown)
         return contexts.tables_text([(t.name, t.columns) for t in self._tables], rng)
 
     def refuses(self, tool: str, arguments: Mapping[str, Any]) -> str:

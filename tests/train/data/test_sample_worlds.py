@@ -143,6 +143,8 @@ def test_a_workspace_written_by_hand_is_what_its_requests_are_asked_in(
     ("world", "says"),
     [
         ("{sqlite: {shown: [a]}}", "tables"),
+        ("{filesystem: {files: {a.txt: a}}}", "shown"),
+        ("{filesystem: {files: {a.txt: a}, shown: []}}", "shown"),
         ("{mail: {shown: [a]}}", "no world for tool set 'mail'"),
     ],
 )

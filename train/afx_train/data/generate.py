@@ -134,19 +134,19 @@ class _Drawing:
 
     def _scenes(self) -> dict[str, Scene]:
         """Draw a scene of every world; those of other tool sets only lend their context."""
-        root = ""
+        self.root = ""
         scenes: dict[str, Scene] = {}
         self.shown = self._shown()
         for name, world in self.worlds.items():
-            root = root or _draw_root(world, self.rng)
+            self.root = self.root or _draw_root(world, self.rng)
             mine = name in self.sets or not self.sets
             need = Need(
                 slots=self.need.slots if mine else frozenset(),
                 told=self.need.told if mine else frozenset(),
                 tools=self.need.tools if mine else frozenset(),
-                root=root,
+                root=self.root,
                 shown=name in self.shown,
-                own=self.phrasing.world.get(name),
+                own=own.model_extra if (own := self.phrasing.world.get(name)) else None,
             )
             scenes[name] = self._scene(world, need)
         return scenes
@@ -258,13 +258,19 @@ class _Drawing:
         )
 
     def _context(self) -> str:
-        lines = [self.scenes[name].context(self.rng) for name in self.worlds if name in self.shown]
+        lines = [self._line(name) for name in self.worlds if name in self.shown]
         lines = [line for line in lines if line]
         self.rng.shuffle(lines)
         single = all("\n" not in line for line in lines)
         if single and lines and self.rng.random() < 0.15:
             return self.rng.choice((" ", "; ", " | ")).join(lines)
         return "\n".join(lines)
+
+    def _line(self, name: str) -> str:
+        """One tool set's part of the context, as it was written or as its world words it."""
+        if own := self.phrasing.world.get(name):
+            return self.rng.choice(own.shown).replace("{root}", self.root)
+        return self.scenes[name].context(self.rng)
 
 
 def _draw_root(world: World, rng: Random) -> str:

@@ -46,18 +46,30 @@ class Scenario(_Model):
     expect_error: bool = False
 
 
-class OwnScene(_Model):
-    """A workspace written by hand, and what is asked in it.
+class OwnWorld(BaseModel):
+    """A tool set's part of a workspace written by hand.
 
-    world: by tool set, what its world makes a scene of; the worlds say what they take.
+    shown: wordings of the context, of which one is drawn; `{root}` is the workspace's root.
+    What else it has is what the tool set's world makes a scene of; the worlds say what they take.
     """
 
-    world: dict[str, dict[str, Any]] = Field(min_length=1)
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    shown: tuple[str, ...] = Field(min_length=1)
+
+
+class _Asked(_Model):
     tools: dict[str, tuple[Group, ...]] = Field(default_factory=dict)
     scenarios: tuple[Scenario, ...] = ()
 
 
-class PhrasingFile(_Model):
+class OwnScene(_Asked):
+    """A workspace written by hand, by tool set, and what is asked in it."""
+
+    world: dict[str, OwnWorld] = Field(min_length=1)
+
+
+class PhrasingFile(_Asked):
     """One file: single calls (`tools`), requests without a tool (`requests`), or `scenarios`.
 
     scenes: the first and the last of these, each in a workspace of its own.
@@ -66,9 +78,7 @@ class PhrasingFile(_Model):
     tool_set: str = "scenarios"
     fills: int = Field(default=1, ge=1)
     values: dict[str, tuple[Record, ...]] = Field(default_factory=dict)
-    tools: dict[str, tuple[Group, ...]] = Field(default_factory=dict)
     requests: dict[str, tuple[str, ...]] = Field(default_factory=dict)
-    scenarios: tuple[Scenario, ...] = ()
     scenes: tuple[OwnScene, ...] = ()
 
 
@@ -101,7 +111,7 @@ class Phrasing:
     where: str
     expect_error: bool = False
     fills: int = 1
-    world: Mapping[str, Mapping[str, Any]] = field(default_factory=dict, repr=False)
+    world: Mapping[str, OwnWorld] = field(default_factory=dict[str, OwnWorld], repr=False)
 
     def slots(self) -> tuple[Slot, ...]:
         """Every slot, those of the request first."""
@@ -174,7 +184,7 @@ def _phrasings(path: Path, name: str) -> Iterator[Phrasing]:
 _Entry = tuple[str, str, tuple[CallPattern, ...], tuple[str, ...], bool]
 
 
-def _placed(document: PhrasingFile) -> Iterator[tuple[Mapping[str, Mapping[str, Any]], _Entry]]:
+def _placed(document: PhrasingFile) -> Iterator[tuple[Mapping[str, OwnWorld], _Entry]]:
     """What the file asks, with the workspace that it is asked in where one was written."""
     for entry in _entries(document, document.tool_set):
         yield {}, entry
@@ -185,7 +195,7 @@ def _placed(document: PhrasingFile) -> Iterator[tuple[Mapping[str, Mapping[str, 
             yield scene.world, entry
 
 
-def _entries(document: PhrasingFile | OwnScene, tool_set: str) -> Iterator[_Entry]:
+def _entries(document: _Asked, tool_set: str) -> Iterator[_Entry]:
     for tool, groups in document.tools.items():
         for group in groups:
             call = CallPattern(tool_set=tool_set, tool=tool, args=group.args)
