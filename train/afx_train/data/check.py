@@ -142,13 +142,14 @@ def _leaks(items: Sequence[Trajectory]) -> tuple[str, ...]:
     for item in items:
         wording = item.phrasing.split("/", 1)[-1]
         phrasing.setdefault(wording, set()).add(item.split)
-        request.setdefault(_plain(item.request), set()).add(item.split)
+        request.setdefault(words_only(item.request), set()).add(item.split)
     found = [f"phrasing {key} is in {sorted(s)}" for key, s in phrasing.items() if len(s) > 1]
     found += [f"request {key!r} is in {sorted(s)}" for key, s in request.items() if len(s) > 1]
     return tuple(found[:MAX_LISTED])
 
 
-def _plain(text: str) -> str:
+def words_only(text: str) -> str:
+    """A text's words in lower case: requests that differ in case and marks only are one request."""
     return " ".join(re.findall(r"\w+", text.lower()))
 
 

@@ -14,7 +14,7 @@ from typing import Any, Protocol, cast
 from jsonschema import SchemaError
 from pydantic import ValidationError
 
-from afx_train.data.check import founded, texts_of
+from afx_train.data.check import founded, texts_of, words_only
 from afx_train.data.endpoint import Messages
 from afx_train.data.generate import Draft
 from afx_train.data.verify import Rejected
@@ -81,7 +81,7 @@ def reworded(items: Iterable[Trajectory], teacher: Asked, *, count: int) -> Taug
     """Let the teacher reword requests of the training split, each at every level."""
     taught, known = Taught(), set[str]()
     chosen = [item for item in items if item.split == "train" and item.steps]
-    known.update(_words(item.request) for item in chosen)
+    known.update(words_only(item.request) for item in chosen)
     for item in chosen:
         for level in LEVELS:
             answer = teacher.ask(rewording_question(item, level, count))
@@ -89,7 +89,7 @@ def reworded(items: Iterable[Trajectory], teacher: Asked, *, count: int) -> Taug
                 if reason := _unfit(text, item, level, known):
                     taught.dropped[reason] += 1
                     continue
-                known.add(_words(text))
+                known.add(words_only(text))
                 new = {"id": f"{TAUGHT_ID}{item.id}-{level}{number}", "request": text}
                 taught.trajectories.append(item.model_copy(update=new))
     return taught
@@ -193,7 +193,7 @@ def _unfit(text: str, item: Trajectory, level: str, known: set[str]) -> str:
     """Why a rewording is not taken; empty where it is."""
     if not text.strip() or len(text) > _LONGEST:
         return "empty or too long"
-    if _words(text) in known:
+    if words_only(text) in known:
         return "repeats a known request"
     values = [v for s in item.steps for v in texts_of(s.arguments) if v and v in item.request]
     if any(value not in text for value in values):
@@ -219,10 +219,6 @@ def _json(answer: str) -> object:
             continue
         return found
     return None
-
-
-def _words(text: str) -> str:
-    return " ".join(re.findall(r"\w+", text.lower()))
 
 
 def _cycle(names: Sequence[str]) -> Iterator[str]:

@@ -9,7 +9,7 @@ from typing import Any
 
 from jsonschema import SchemaError
 
-from afx_train.data.check import founded, texts_of
+from afx_train.data.check import founded, texts_of, words_only
 from afx_train.data.generate import split_of
 from afx_train.trajectory import Split, Trajectory, TrajectoryStep
 from agentflux.contracts.validation import argument_validator
@@ -98,7 +98,7 @@ def slug(text: str) -> str:
 def _sound(rows: Iterable[Row], dropped: Counter[str]) -> Iterable[Row]:
     seen: set[str] = set()
     for row in rows:
-        words = " ".join(re.findall(r"\w+", row.request.lower()))
+        words = words_only(row.request)
         reason = ""
         calls: list[Call] = []
         if not words or words in seen:
@@ -220,7 +220,7 @@ def _numbered(stem: str, number: int) -> str:
 
 
 def _trajectory(source: str, row: Row, where: Mapping[tuple[str, str], str]) -> Trajectory:
-    words = " ".join(re.findall(r"\w+", row.request.lower()))
+    words = words_only(row.request)
     digest = hashlib.sha256(words.encode()).hexdigest()[:12]
     steps = tuple(
         TrajectoryStep(
