@@ -6,7 +6,8 @@ A joint adapter, one with as many parameters as the decoupled set, and the decou
 the same examples of the sample's `git` tools (recipes/evidence.toml), are exported as cpu-int4 and
 asked on held-out phrasings and on requests that no tool serves, nothing beside the model being
 heard (`ways.py`). The decoupled adapters act from the request on; instruction and prompt are the
-same two acting from the stage's instruction on, and on the whole prompt. Beside them the base
+same two acting from the stage's instruction on, and on the whole prompt; steps the same two as
+decoupled in batches so small that each makes as many steps as the joint one. Beside them the base
 model: all tools in one prompt (one-call), in the stages without a grammar (free-stages), and with
 one (base); and the sample's own adapters for these tools, which went over far more (sample). What
 was trained is asked once more with the right tool given, so that only the arguments are the model's
@@ -46,9 +47,9 @@ KNOWN = ROOT / "docs" / "benchmarks"
 MODEL, PROFILE, TOOL_SET = "smollm2-135m-instruct", "cpu-int4", "git"
 UNTRAINED = ("one-call", "free-stages", "base")
 CONTROLS = ("joint", "matched")
-BOUNDARIES = ("instruction", "prompt")
+WAYS_TO_TRAIN = ("instruction", "prompt", "steps")
 SAMPLE = ("select.git", "args.git")
-ROWS = (*UNTRAINED, *CONTROLS, "instruction", "decoupled", "prompt", "sample")
+ROWS = (*UNTRAINED, *CONTROLS, "instruction", "decoupled", "prompt", "steps", "sample")
 MARKS = (
     "tool",
     "call",
@@ -189,7 +190,7 @@ def train(recipe: Path, out: Path, names: Sequence[str]) -> None:
     if "decoupled" in names:
         _run_recipe(recipe, "decoupled", out)
     with ThreadPoolExecutor(max_workers=2) as pool:
-        controls = [name for name in names if name in (*CONTROLS, *BOUNDARIES)]
+        controls = [name for name in names if name in (*CONTROLS, *WAYS_TO_TRAIN)]
         for done in [pool.submit(_run_recipe, recipe, name, out) for name in controls]:
             done.result()
 

@@ -38,6 +38,23 @@ def test_a_joint_adapter_learns_exactly_the_examples_of_the_decoupled_ones(
     assert len({e.key for e in task.train}) == len(task.train)
 
 
+def test_in_smaller_batches_each_adapter_makes_as_many_steps_as_the_joint_one(
+    workspace: Path, recipe: Recipe, corpus: Corpus, codec: Codec
+) -> None:
+    joint = load_recipe(workspace / "recipe.toml", "joint")
+    together = len(make_task(joint, joint.named("joint"), corpus, codec).batches(0))
+    smaller = load_recipe(workspace / "recipe.toml", "steps")
+    made, steps = 0, 0
+    for plan in smaller.adapters:
+        task = make_task(smaller, plan, corpus, codec)
+        before = make_task(recipe, recipe.named(plan.name), corpus, codec)
+        assert [e.target for e in task.train] == [e.target for e in before.train]
+        steps += len(task.batches(0))
+        made += 1
+    assert len(recipe.adapters) == made == 3
+    assert 0.7 * together < steps / made < 1.3 * together
+
+
 def test_the_matched_joint_adapter_has_the_parameters_of_the_decoupled_ones(
     workspace: Path, recipe: Recipe
 ) -> None:

@@ -1,15 +1,15 @@
 """Controls of the same effort: what a decoupled recipe is compared with."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import ValidationError
 
 from afx_train.errors import RecipeError
 from afx_train.recipe import AdapterPlan, Recipe, read_recipe
 
-Control = Literal["joint", "matched", "prompt", "request", "instruction"]
-CONTROLS: tuple[Control, ...] = ("joint", "matched", "prompt", "request", "instruction")
+Control = Literal["joint", "matched", "prompt", "request", "instruction", "steps"]
+CONTROLS: tuple[Control, ...] = ("joint", "matched", "prompt", "request", "instruction", "steps")
 
 
 def load_recipe(path: Path, control: Control | None = None) -> Recipe:
@@ -33,7 +33,11 @@ def controlled(recipe: Recipe, control: Control) -> Recipe:
 
     joint: one adapter learns the examples of all. matched: the same, its rank raised until it has
     as many parameters. prompt, request, instruction: the same adapters, all with that boundary.
+    steps: the same adapters in smaller batches, so that each makes about as many steps as the joint
+    one.
     """
+    if control == "steps":
+        return Recipe.model_validate(recipe.model_dump() | {"adapters": _in_steps(recipe)})
     if control in ("prompt", "request", "instruction"):
         moved = [p.model_dump() | {"boundary": None} for p in recipe.adapters]
         return Recipe.model_validate(recipe.model_dump() | {"boundary": control, "adapters": moved})
@@ -47,6 +51,17 @@ def controlled(recipe: Recipe, control: Control) -> Recipe:
     }
     plans = [p.model_dump() for p in recipe.adapters if p.subtask != "joint"]
     return Recipe.model_validate(recipe.model_dump() | {"adapters": [*plans, joint]})
+
+
+def _in_steps(recipe: Recipe) -> list[dict[str, Any]]:
+    decoupled = [plan for plan in recipe.adapters if plan.subtask != "joint"]
+    plans = list[dict[str, Any]]()
+    for plan in decoupled:
+        own = plan.model_dump()
+        tokens = recipe.settings(plan).training.batch_tokens // len(decoupled)
+        training = own["overrides"].get("training", {}) | {"batch_tokens": tokens}
+        plans.append(own | {"overrides": own["overrides"] | {"training": training}})
+    return plans
 
 
 def trained_of(recipe: Recipe, control: Control | None) -> tuple[AdapterPlan, ...]:
