@@ -84,6 +84,7 @@ def _open(settings: Settings) -> Agent:
         pins=settings.data / "pins.json",
         threads=settings.threads,
         isolation=settings.isolation,
+        trust=settings.trust,
     )
 
 

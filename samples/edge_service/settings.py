@@ -39,6 +39,10 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix=ENV_PREFIX, extra="forbid", frozen=True)
 
     bundle: Path = Field(description="folder written by `afx-export build`")
+    trust: Path | None = Field(
+        default=None,
+        description="public key (PEM): only a bundle signed with its private half is opened",
+    )
     mcp: Path | None = Field(default=None, description="mcpServers JSON of the service's tools")
     context: str = Field(default="", description="text shown to the model before every run")
     host: str = Field(default="127.0.0.1", description="address to listen on")

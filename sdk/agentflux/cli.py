@@ -112,6 +112,7 @@ def chat(
         bool, typer.Option("--isolated", help="Run the native runtime in its own process.")
     ] = False,
     threads: ThreadsOption = None,
+    trust: TrustOption = None,
 ) -> None:
     """Talk to the agent on the terminal; every call that does not only read is asked for.
 
@@ -122,7 +123,13 @@ def chat(
 
     isolation: Literal["none", "process"] = "process" if isolated else "none"
     with open_bundle(
-        bundle, mcp=mcp, policy=policy, pins=pins, threads=threads, isolation=isolation
+        bundle,
+        mcp=mcp,
+        policy=policy,
+        pins=pins,
+        threads=threads,
+        isolation=isolation,
+        trust=trust,
     ) as agent:
         _tell_held(agent)
         agent.warm_up()

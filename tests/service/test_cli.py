@@ -7,6 +7,8 @@ import sys
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 
 
 def serve(folder: Path, *arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
@@ -52,6 +54,16 @@ def test_an_address_in_use_is_named(tmp_path: Path) -> None:
         port = taken.getsockname()[1]
         done = serve(tmp_path, "b", "--port", str(port))
     assert f"127.0.0.1:{port}" in refused(done, 4)
+
+
+def test_with_a_trusted_key_an_unsigned_bundle_is_not_opened(tmp_path: Path) -> None:
+    (tmp_path / "unsigned").mkdir()
+    (tmp_path / "unsigned" / "afx.json").write_text("{}", encoding="utf-8")
+    key = ec.generate_private_key(ec.SECP256R1()).public_key()
+    form = serialization.PublicFormat.SubjectPublicKeyInfo
+    (tmp_path / "key.pub").write_bytes(key.public_bytes(serialization.Encoding.PEM, form))
+    done = serve(tmp_path, "unsigned", AFX_SERVE_TRUST=str(tmp_path / "key.pub"))
+    assert "is not signed" in refused(done, 4)
 
 
 def test_a_key_is_added_listed_and_revoked(tmp_path: Path) -> None:

@@ -1,6 +1,6 @@
 """What a world is: a scratch workspace for one tool set, and the values that exist in it.
 
-A worlds file (Python, named by the recipe) defines `worlds(scratch, grammars)`, which returns one
+A worlds file (Python, named by `--worlds`) defines `worlds(scratch, grammars)`, which returns one
 `World` for each tool set. It is the sample's code, not ours: it knows the servers.
 """
 
