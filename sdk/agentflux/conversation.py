@@ -5,6 +5,7 @@ import signal
 import threading
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
+from types import FrameType
 from typing import TextIO
 
 from agentflux.contracts.tools import Step, ToolCall, ToolSpec
@@ -36,6 +37,7 @@ class Conversation:
         self._stream = stream
         self._memory = Memory(context_tokens=agent.manifest.runtime.context_tokens)
         self._printer = StagePrinter(notes, stream=stream)
+        self._cancel = CancelToken()
 
     def hold(self, *, context: str = "") -> None:
         """Talk until the input ends."""
@@ -56,22 +58,30 @@ class Conversation:
             return True
         shown = json.dumps(call.arguments, ensure_ascii=False, indent=2)
         self._note(f"  {call.tool_set}.{call.tool} wants to run with\n{shown}")
-        answer = self._line("  allow it? [y/N] ")
-        return answer is not None and answer.lower() in _YES
+        try:
+            with _ctrl_c(signal.default_int_handler):  # else the line is read on
+                answer = self._read("  allow it? [y/N] ")
+        except EOFError:
+            return False
+        except KeyboardInterrupt:
+            self._cancel.cancel()
+            return False
+        return answer.strip().lower() in _YES
 
     def _serve(
         self, request: str, steps: Sequence[Step], context: str
     ) -> tuple[str, tuple[Step, ...]]:
         """Run a request; return what a reply to it would go on from."""
         try:
-            with _stopped_by_ctrl_c() as cancel:
+            self._cancel = CancelToken()
+            with _ctrl_c(self._stop):  # native code is left between tokens
                 result = self._agent.run(
                     request,
                     context=self._memory.after(context),
                     steps=steps,
                     approve=self.approve,
                     on_event=self._printer,
-                    cancel=cancel,
+                    cancel=self._cancel,
                 )
         except Cancelled:
             self._note("\n  stopped")
@@ -89,6 +99,9 @@ class Conversation:
             return request, result.steps
         self._memory.add(request, result.steps, result.answer)
         return "", ()
+
+    def _stop(self, number: int, frame: FrameType | None) -> None:
+        self._cancel.cancel()
 
     def _command(self, words: Sequence[str]) -> None:
         match words:
@@ -121,14 +134,13 @@ class Conversation:
 
 
 @contextmanager
-def _stopped_by_ctrl_c() -> Generator[CancelToken]:
-    """Turn Ctrl-C into a cancellation, so that native code is left between tokens."""
-    cancel = CancelToken()
+def _ctrl_c(handler: Callable[[int, FrameType | None], object]) -> Generator[None]:
+    """Handle Ctrl-C so meanwhile; only the main thread can."""
     if threading.current_thread() is not threading.main_thread():
-        yield cancel
+        yield
         return
-    before = signal.signal(signal.SIGINT, lambda number, frame: cancel.cancel())
+    before = signal.signal(signal.SIGINT, handler)
     try:
-        yield cancel
+        yield
     finally:
         signal.signal(signal.SIGINT, before)

@@ -163,7 +163,8 @@ class Agent:
     ) -> RunResult:
         """Serve one request without blocking the event loop; cancelling the task stops the run.
 
-        As `run`; `approve` may be an async function, which is awaited on the calling event loop.
+        As `run`; `approve` may be an async function, which is awaited on the calling event loop
+        (the agent's own, of `open_bundle`, may not).
         `on_event` is called in a worker thread.
         """
         cancel = CancelToken()
@@ -233,8 +234,10 @@ class Agent:
 
     def close(self) -> None:
         """End the tool servers and free the model."""
-        self._host.close()
-        self._engine.close()
+        try:
+            self._host.close()
+        finally:
+            self._engine.close()
 
     def __enter__(self) -> Self:
         return self

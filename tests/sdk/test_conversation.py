@@ -3,6 +3,7 @@
 import io
 import os
 import signal
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -137,4 +138,27 @@ def test_ctrl_c_stops_the_request_and_not_the_conversation() -> None:
     assert "stopped" in notes
     assert "files:" in notes
     assert answer == ""
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+@pytest.mark.usefixtures("_interruptible")
+def test_ctrl_c_while_an_approval_is_asked_stops_the_request_at_once() -> None:
+    agent, host = scripted_agent(WRITING, {"files.write": "ok"}, catalog=TOOLS)
+    notes, lines, waited = io.StringIO(), ["write it", "/tools"], list[str]()
+
+    def read(prompt: str) -> str:
+        if "allow" in prompt:
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(0.5)  # as `input`, which is taken up again where nothing is raised
+            waited.append(prompt)
+            return "y"
+        if not lines:
+            raise EOFError
+        return lines.pop(0)
+
+    Conversation(agent, read, notes, io.StringIO()).hold()
+    assert waited == []
+    assert "stopped" in notes.getvalue()
+    assert "files:" in notes.getvalue()
+    assert host.calls == []
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler

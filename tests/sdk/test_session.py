@@ -6,9 +6,9 @@ import pytest
 from sdk.support import manifest
 
 import agentflux
-from agentflux import session
+from agentflux import Agent, ScriptedHost, session
 from agentflux.engines.scripted import ScriptedEngine
-from agentflux.errors import ConfigError
+from agentflux.errors import ConfigError, ToolHostError
 
 
 def test_an_engine_does_not_outlive_an_agent_that_cannot_be_made(
@@ -27,3 +27,19 @@ def test_an_engine_does_not_outlive_an_agent_that_cannot_be_made(
     assert closed == ["engine"]
     agentflux.open_bundle(tmp_path).close()
     assert closed == ["engine", "engine"]
+
+
+def test_a_host_that_cannot_be_closed_leaves_no_engine_open() -> None:
+    closed: list[str] = []
+
+    class Engine(ScriptedEngine):
+        def close(self) -> None:
+            closed.append("engine")
+
+    class Host(ScriptedHost):
+        def close(self) -> None:
+            raise ToolHostError("files", "the server does not end")
+
+    with pytest.raises(ToolHostError):
+        Agent(Engine([]), manifest(), Host({"files.read": "hi"})).close()
+    assert closed == ["engine"]

@@ -48,7 +48,6 @@ except ImportError as error:
 og.disable_telemetry_events()
 
 OnText = Callable[[str], None]
-_MAX_CANDIDATE_TOKENS = 32
 # Providers are registered with the process, once.
 _PLUGINS: set[str] = set()
 
@@ -131,10 +130,11 @@ class OrtEngine:
         with self._turns.take(cancel):
             started = time.perf_counter()
             end = min(self._end_tokens)
-            tree = Tree([(*self.encode(text), end) for text in request.candidates])
+            names = [self.encode(text) for text in request.candidates]
+            tree = Tree([(*tokens, end) for tokens in names])
             listed = list(request.candidates)
             doubted = listed.index(request.doubted) if request.doubted in listed else None
-            placed = self._place(request.segments, room=_MAX_CANDIDATE_TOKENS)
+            placed = self._place(request.segments, room=max(map(len, names)))
             line, length, decoded = placed.line, len(placed.line.pairs), 0
 
             def logits_at(path: TokenPath) -> Logits:

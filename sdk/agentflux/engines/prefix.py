@@ -187,7 +187,7 @@ class PrefixPool:
         That is the same line, or where the model cannot rewind one that computes them again.
         """
         if not self._rewound(line, length):
-            start, room = line.pairs[:length], len(tokens)
+            start, room = line.pairs[:length], line.stream.capacity - length
             line = self.place(start, kept=line.kept, room=room, graph=line.graph).line
         line.decode(tokens)
         return line

@@ -32,7 +32,7 @@ def gate(approve: Approve, *, trusted: frozenset[str], policy: Policy | None = N
     trusted: tool sets that the application wrote itself.
 
     Raises:
-        ConfigError: there is no rule of that name.
+        ConfigError: there is no rule of that name, or the function is async.
     """
     base = _approving(approve, trusted)
     if policy is None:
@@ -53,6 +53,8 @@ def _approving(approve: Approve, trusted: frozenset[str]) -> Gate:
         fine = (tool.read_only is True or unhinted) and tool.destructive is not True
         return "allow" if fine else "deny"
 
+    if _is_async(approve):
+        raise ConfigError("approve is an async function: give it to `arun`, which awaits it")
     if callable(approve):
         return Gate(rule=lambda call, tool: "ask", ask=approve)
     rules: dict[str, Callable[[ToolCall, ToolSpec], Verdict]] = {
@@ -65,6 +67,19 @@ def _approving(approve: Approve, trusted: frozenset[str]) -> Gate:
             f"approve must be a function or one of {', '.join(rules)}, not {approve!r}"
         )
     return Gate(rule=rules[approve], ask=lambda call, tool: False)
+
+
+def answered(answer: object) -> bool:
+    """Return the approver's yes or no.
+
+    Raises:
+        ConfigError: it is neither True nor False. By its truth a coroutine would be a yes.
+    """
+    if isinstance(answer, bool):
+        return answer
+    if inspect.iscoroutine(answer):
+        answer.close()
+    raise ConfigError(f"approve answered {type(answer).__name__}, where True or False is wanted")
 
 
 def on_loop(

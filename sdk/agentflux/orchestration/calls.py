@@ -2,6 +2,7 @@
 
 import queue
 import threading
+from contextvars import copy_context
 from dataclasses import replace
 
 from agentflux.contracts.prompts import cut
@@ -36,7 +37,8 @@ def call_tool(
         except BaseException as error:  # noqa: BLE001 - raised again in the run's thread
             outcomes.put(error)
 
-    threading.Thread(target=work, name=f"call {call.tool}", daemon=True).start()
+    inside = copy_context().run  # the caller's context variables
+    threading.Thread(target=inside, args=(work,), name=f"call {call.tool}", daemon=True).start()
     while True:
         try:
             outcome = outcomes.get(timeout=_POLL_S)

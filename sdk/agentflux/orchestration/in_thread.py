@@ -6,6 +6,7 @@ asyncio's own pool is small: a few runs that wait for approvals would hold all o
 import asyncio
 import threading
 from collections.abc import Callable
+from contextvars import copy_context
 from functools import partial
 from typing import TypeVar
 
@@ -27,7 +28,8 @@ async def in_thread(work: Callable[[], T], cancel: CancelToken) -> T:
         else:
             _tell(loop, partial(_succeed, done, result))
 
-    threading.Thread(target=run, name="agentflux run", daemon=True).start()
+    inside = copy_context().run  # the caller's context variables
+    threading.Thread(target=inside, args=(run,), name="agentflux run", daemon=True).start()
     try:
         return await asyncio.shield(done)
     except asyncio.CancelledError:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 
 from agentflux.contracts.prompts import Situation
 from agentflux.contracts.tools import Step, ToolCall, ToolSpec
-from agentflux.orchestration.approval import Gate
+from agentflux.orchestration.approval import Gate, answered
 from agentflux.orchestration.calls import call_tool
 from agentflux.orchestration.events import (
     AnswerText,
@@ -199,7 +199,7 @@ class AgentLoop:
             return known
         asked = time.monotonic()
         controls.emit(ApprovalNeeded(call=call, tool=tool))
-        approved = controls.gate.ask(call, tool)
+        approved = answered(controls.gate.ask(call, tool))
         run.waited += time.monotonic() - asked
         check_cancelled(controls.cancel)
         if controls.journal is not None:

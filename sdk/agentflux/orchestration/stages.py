@@ -130,7 +130,11 @@ class Stages:
         written = self._arguments(tool, situation, sampling, records, emit, cancel)
         connected = self._known.connected(tool_set)
         return Decision(
-            call=ToolCall(tool_set=connected, tool=name, arguments=written.arguments),
+            call=ToolCall(
+                tool_set=connected,
+                tool=self._known.connected_tool(connected, name),
+                arguments=written.arguments,
+            ),
             confidence=confidence,
             stages=tuple(records),
             problem=written.problem,
@@ -192,16 +196,9 @@ class Stages:
         adapter = self._manifest.adapter_for("route")
         opinion = self._opinions.of_sets(sets, situation)
         record = self._choose("route", adapter, prompt, candidates, opinion, emit, cancel)
-        records.append(self._connected(record))
+        records.append(_told(record, self._known.connected))
         emit(StageFinished(record=records[-1]))
         return _accepted(record, adapter, stop)
-
-    def _connected(self, record: StageRecord) -> StageRecord:
-        """Tell a choice among tool sets by the names under which they are connected."""
-        name = self._known.connected
-        others = tuple((name(other), share) for other, share in record.alternatives or ())
-        choice = record.choice and name(record.choice)
-        return replace(record, choice=choice, alternatives=others)
 
     def _select(
         self,
@@ -221,9 +218,11 @@ class Stages:
         own = adapter is not None and adapter.tool_set == tool_set
         done = records[-1].log_odds(prompts.FINISH) if records else 0.0
         opinion = self._opinions.of_tools(tool_set, tools, situation, own=own, done=done)
-        records.append(self._choose("select", adapter, prompt, candidates, opinion, emit, cancel))
+        record = self._choose("select", adapter, prompt, candidates, opinion, emit, cancel)
+        connected = self._known.connected(tool_set)
+        records.append(_told(record, lambda name: self._known.connected_tool(connected, name)))
         emit(StageFinished(record=records[-1]))
-        return _accepted(records[-1], adapter, stop)
+        return _accepted(record, adapter, stop)
 
     def _choose(  # noqa: PLR0913 - what one stage is about
         self,
@@ -372,6 +371,12 @@ def segments(prompt: StagePrompt, adapter: AdapterEntry | None) -> tuple[Segment
     shared = tuple(Segment(text=p, keep=p == prompt.static) for p in base)
     own = (Segment(text=p, adapter=adapter.name, keep=p == prompt.static) for p in adapted)
     return (*shared, *own)
+
+
+def _told(record: StageRecord, connected: Callable[[str], str]) -> StageRecord:
+    """Tell a choice by the names under which tool sets or tools are connected."""
+    others = tuple((connected(other), share) for other, share in record.alternatives or ())
+    return replace(record, choice=record.choice and connected(record.choice), alternatives=others)
 
 
 def _accepted(record: StageRecord, adapter: AdapterEntry | None, stop: str | None) -> str | None:

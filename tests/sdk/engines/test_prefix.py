@@ -167,6 +167,19 @@ def test_a_model_that_turns_out_unable_to_rewind_is_served_without() -> None:
     assert other.stream.cache == other.pairs  # type: ignore[attr-defined]
 
 
+def test_a_line_that_is_computed_again_has_the_room_of_the_one_it_stands_for() -> None:
+    cache = PrefixPool(
+        HashStream, context_tokens=8192, bytes_per_token=1, budget_bytes=100_000, can_rewind=False
+    )
+    static = pairs("s" * 600)
+    cache.place(static, kept=600, room=1)
+    line = cache.place([*static, *pairs("r" * 300, "args")], kept=600, room=320).line
+    line.decode([7] * 150)
+    again = cache.branch(line, 950, [8, 9])
+    again.decode([7] * 268)  # to the end of the 320 tokens that were asked for
+    assert len(again.pairs) == 1220
+
+
 @pytest.mark.parametrize("seed", range(8))
 def test_random_interleavings_equal_an_uncached_run(seed: int) -> None:
     rng = random.Random(seed)

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import threading
+from contextvars import ContextVar
 from dataclasses import replace
 from typing import Any
 
@@ -236,6 +237,39 @@ def test_an_approval_can_be_awaited_on_the_callers_loop() -> None:
     agent, host = scripted_agent([*READ, "finish", "ok"], {"files.read": "hi"})
     result = asyncio.run(agent.arun("read a.txt", approve=approve))
     assert (asked, len(host.calls), result.stopped) == (["read"], 1, "answered")
+
+
+async def _no(call: ToolCall, tool: ToolSpec) -> bool:
+    return False
+
+
+def test_an_async_no_is_never_taken_for_a_yes() -> None:
+    with pytest.raises(ConfigError, match="give it to `arun`"):
+        scripted_agent([], {}, approve=_no)
+    agent, host = scripted_agent([*READ, *READ, "never"], {"files.read": "hi"})
+    with pytest.raises(ConfigError, match="give it to `arun`"):
+        agent.run("read a.txt", approve=_no)  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match="approve answered coroutine"):
+        asyncio.run(agent.arun("read a.txt", approve=lambda call, tool: _no(call, tool)))
+    with pytest.raises(ConfigError, match="approve answered NoneType"):
+        agent.run("read a.txt", approve=lambda call, tool: None)  # type: ignore[arg-type, return-value]
+    assert host.calls == []
+
+
+def test_a_call_that_can_be_cancelled_sees_the_callers_context_variables() -> None:
+    user, seen = ContextVar("user", default="nobody"), list[str]()
+
+    def read(arguments: object) -> str:
+        seen.append(user.get())
+        return "hi"
+
+    def agent() -> Agent:
+        return scripted_agent([*READ, "finish", "ok"], {"files.read": read})[0]
+
+    user.set("ana")
+    agent().run("read a.txt", cancel=CancelToken())
+    asyncio.run(agent().arun("read a.txt"))
+    assert seen == ["ana", "ana"]
 
 
 def test_cancelling_the_task_ends_a_run_that_waits_for_an_approval() -> None:

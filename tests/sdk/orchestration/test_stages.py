@@ -7,6 +7,7 @@ import pytest
 from sdk.support import (
     CATALOG,
     FILES,
+    TEXT,
     adapter,
     asked,
     decide,
@@ -39,6 +40,24 @@ def test_after_a_call_the_way_out_is_finish() -> None:
     decision, (route,) = decide(["finish"], situation=situation)
     assert route.candidates[-1] == "finish"
     assert decision.call is None
+
+
+def test_a_tool_or_a_server_called_as_the_stages_answers_can_be_called() -> None:
+    jobs = (spec("finish", "finish", path=TEXT), spec("finish", "list"))
+    catalog = {"finish": jobs, "clock": CATALOG["clock"]}
+    past = Step(call=ToolCall(tool_set="finish", tool="finish"), observation="ok")
+    stages, engine = scripted_stages(
+        ["other_finish", "other_finish", '{"path":"a"}'], catalog=catalog
+    )
+    decision = stages.decide(
+        Situation(request="x", steps=(past,)), emit=lambda event: None, cancel=None
+    )
+    route, select, _ = engine.requests
+    assert list(route.candidates) == ["other_finish", "clock", "finish"]
+    assert list(select.candidates) == ["other_finish", "list", "finish"]
+    assert "other_finish other_finish {}" in "".join(segment.text for segment in route.segments)
+    assert decision.call == ToolCall(tool_set="finish", tool="finish", arguments={"path": "a"})
+    assert [stage.choice for stage in decision.stages[:2]] == ["finish", "finish"]
 
 
 def test_the_adapter_acts_from_its_boundary_on() -> None:
