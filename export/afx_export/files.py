@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from afx_export.errors import DiskFull
+from agentflux.errors import ConfigError
 
 _FULL = {errno.ENOSPC, errno.EDQUOT}
 
@@ -66,9 +67,12 @@ def require_space(what: str, folder: Path, needed: int) -> None:
 
     Raises:
         DiskFull: fewer than `needed` bytes are free.
+        ConfigError: the folder's drive does not exist.
     """
     existing = folder
     while not existing.exists():
+        if existing == existing.parent:  # Z:\ of Windows
+            raise ConfigError("its drive does not exist; name another folder", where=str(folder))
         existing = existing.parent
     free = shutil.disk_usage(existing).free
     if free < needed:

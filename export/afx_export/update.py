@@ -194,11 +194,15 @@ def _rewrite(
     *,
     experts: Sequence[Path] = (),
 ) -> Manifest:
-    """Write the changed bundle in place of the old one; equal files stay the same files."""
+    """Write the changed bundle in place of the old one; equal files stay the same files.
+
+    A link to the bundle goes on pointing where it did.
+    """
+    bundle = bundle.resolve()
     entries = locate(manifest.adapters, manifest.runtime.adapter_mode)
     manifest = manifest.model_copy(update={"adapters": entries})
     touched = {name for one in packed.values() for name in one}
-    with new_folder(bundle.absolute()) as folder:
+    with new_folder(bundle) as folder:
         write_adapters(
             read_base(bundle),
             folder,

@@ -278,6 +278,8 @@ def main() -> NoReturn:
         _fail(error, 5)
     except AgentFluxError as error:
         _fail(error, 4)
+    except OSError as error:  # a path of the command line that cannot be read or written
+        _fail(error, 4)
     except KeyboardInterrupt:
         sys.stderr.write("stopped\n")
         sys.exit(130)

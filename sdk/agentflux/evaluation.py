@@ -9,7 +9,7 @@ from agentflux.contracts.bundle import read_manifest
 from agentflux.contracts.cases import Case, count_cases, prediction_line, read_cases
 from agentflux.contracts.experts import bundle_experts
 from agentflux.contracts.tools import load_tool_folder
-from agentflux.errors import AgentFluxError
+from agentflux.errors import AgentFluxError, ConfigError
 from agentflux.orchestration.events import Event
 from agentflux.orchestration.results import stage_dict
 from agentflux.orchestration.stages import Decision, Stages
@@ -33,7 +33,10 @@ def evaluate_cases(
 
     Raises:
         AgentFluxError: the bundle, the tools or the case file cannot be used at all.
+        ConfigError: `out` is a folder.
     """
+    if out.is_dir():
+        raise ConfigError("is a folder; name the file to write the predictions to", where=str(out))
     manifest = read_manifest(bundle)
     catalog = load_tool_folder(tools)
     total = count_cases(cases, limit=limit)

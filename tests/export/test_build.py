@@ -2,7 +2,8 @@ import json
 import shutil
 from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
+from typing import cast
 
 import numpy as np
 import onnx
@@ -277,6 +278,20 @@ def test_a_folder_appears_whole_or_not_at_all(tmp_path: Path) -> None:
         write("3", fail=True)
     assert (target / "a").read_text(encoding="utf-8") == "2"
     assert list(tmp_path.iterdir()) == [target]
+
+
+def test_a_drive_that_does_not_exist_is_named() -> None:
+    class Unplugged(PureWindowsPath):
+        def exists(self) -> bool:
+            looked_at.append(str(self))
+            assert len(looked_at) < 9, "looks for ever"
+            return False
+
+    looked_at: list[str] = []
+    folder = cast("Path", Unplugged("Z:/bundles/desk"))
+    with pytest.raises(ConfigError, match="drive does not exist") as caught:
+        require_space("bundle", folder, 1)
+    assert caught.value.where == r"Z:\bundles\desk"
 
 
 def test_a_full_disk_has_its_own_error(tmp_path: Path) -> None:

@@ -86,6 +86,17 @@ def test_an_adapter_taken_out_and_added_again_gives_the_same_bytes(
         assert after[part] == before[part]
 
 
+def test_a_changed_bundle_is_the_one_that_a_link_points_to(copy: Path, tmp_path: Path) -> None:
+    current = tmp_path / "links" / "current"
+    current.parent.mkdir()
+    current.symlink_to(copy, target_is_directory=True)
+    remove_adapters(current, ["values"])
+    assert current.readlink() == copy
+    assert [entry.name for entry in read_manifest(copy).adapters] == ["picker", "router"]
+    check_files(read_manifest(current), current)
+    assert list(current.parent.iterdir()) == [current]
+
+
 def test_only_the_adapter_and_the_manifest_travel(
     exported: Exported, copy: Path, tmp_path: Path
 ) -> None:

@@ -7,6 +7,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from sdk.support import manifest
+
+from agentflux.contracts.bundle import MANIFEST
 
 AFX = [sys.executable, "-m", "agentflux.cli"]
 SERVER = Path(__file__).parents[1] / "servers" / "good.py"
@@ -78,6 +81,18 @@ def test_inspect_shows_the_adapters_and_the_certificate(desk_bundle: Path) -> No
 
 def test_wrong_usage_exits_with_two() -> None:
     assert afx("run").returncode == 2
+
+
+def test_a_path_that_cannot_be_written_is_bad_input(tmp_path: Path) -> None:
+    (tmp_path / MANIFEST).write_text(manifest().to_json(), encoding="utf-8")
+    (tmp_path / "files.json").write_text('[{"name": "read"}]', encoding="utf-8")
+    cases = tmp_path / "cases.jsonl"
+    cases.write_text('{"id": 1, "query": "x"}\n', encoding="utf-8")
+    out = cases / "out.jsonl"
+    done = afx("eval", tmp_path, "--tools", tmp_path, "--cases", cases, "--out", out)
+    assert done.returncode == 4
+    assert str(cases) in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_help_teaches_without_loading_a_model() -> None:

@@ -198,7 +198,7 @@ def test_journals_of_ended_runs_are_removed_and_those_of_open_ones_stay(tmp_path
         ("mcp__git__status", ("git", "status")),
         ("git_status", ("git", "status")),
         ("weather", ("functions", "weather")),
-        ("none", ("functions", "none_")),
+        ("none", ("functions", "none")),
     ],
 )
 def test_a_functions_name_tells_its_tool_set(name: str, pair: tuple[str, str]) -> None:
@@ -212,14 +212,26 @@ def test_a_functions_name_tells_its_tool_set(name: str, pair: tuple[str, str]) -
         ([{"name": "send", "parameters": {"properties": ["a"]}}], "schema of an object"),
         ([{"name": "send", "parameters": {"required": 5}}], "schema of an object"),
         ([{"name": "send", "parameters": {"required": [{}]}}], "schema of an object"),
+        ([{"name": "send", "parameters": {"type": "array"}}], "schema of an object"),
     ],
 )
 def test_functions_that_cannot_be_told_apart_or_read_are_refused(
     functions: list[dict[str, object]], said: str
 ) -> None:
     tools = [Tool.model_validate({"type": "function", "function": f}) for f in functions]
-    with pytest.raises(Problem, match=said):
+    with pytest.raises(Problem, match=said) as caught:
         NAMES.candidates(tools, None)
+    problem = caught.value
+    assert (problem.status, problem.code, problem.param) == (400, "invalid_value", "tools")
+
+
+def test_null_in_a_functions_parameters_is_what_its_client_left_out() -> None:
+    parameters = {"type": "object", "properties": {"to": {"type": "string"}}, "required": None}
+    function = {"name": "send", "parameters": parameters}
+    tool = Tool.model_validate({"type": "function", "function": function})
+    found = NAMES.candidates([tool], None)
+    assert found is not None
+    assert found.specs[0].input_schema == {key: parameters[key] for key in ("type", "properties")}
 
 
 def test_a_variable_that_is_no_json_is_named(

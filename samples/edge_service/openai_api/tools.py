@@ -9,13 +9,11 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from agentflux import ToolSpec
+from agentflux import ToolSpec, errors
 from edge_service.openai_api.schema import AllowedToolsChoice, NamedTool, Tool, ToolChoice
 from edge_service.problems import Problem
 
 OTHERS = "functions"
-# The stages' own answers; a function of that name would be taken for one.
-_TAKEN = frozenset({"none", "finish"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,11 +40,7 @@ class ToolNames:
         self._pairs = frozenset(pairs)
 
     def split(self, name: str) -> tuple[str, str]:
-        """Return (tool set, tool) of a function's name, neither one of the stages' own answers."""
-        tool_set, tool = self._split(name)
-        return _free(tool_set), _free(tool)
-
-    def _split(self, name: str) -> tuple[str, str]:
+        """Return (tool set, tool) of a function's name."""
         if name in self._sets:
             return self._sets[name], name
         left, mark, tool = name.rpartition("__")
@@ -61,7 +55,8 @@ class ToolNames:
         """Read `tools` and `tool_choice`. None: no tool is to be called.
 
         Raises:
-            Problem: a name stands twice, or the choice names a function that is not there.
+            Problem: a name stands twice, the choice names a function that is not there, or a
+                function's parameters are no schema of an object.
         """
         names = [tool.function.name for tool in tools]
         if doubled := [name for name, times in Counter(names).items() if times > 1]:
@@ -78,7 +73,7 @@ class ToolNames:
                 continue
             pair = self.split(tool.function.name)
             if pair in wire:
-                pair = (OTHERS, _free(tool.function.name))
+                pair = (OTHERS, tool.function.name)
             if pair in wire:
                 text = f"{wire[pair]!r} and {tool.function.name!r} are one tool's names"
                 raise Problem(400, text, "invalid_value", "tools")
@@ -87,24 +82,23 @@ class ToolNames:
         return Candidates(tuple(specs), required, wire)
 
 
-def _free(name: str) -> str:
-    return f"{name}_" if name in _TAKEN else name
-
-
 def _spec(pair: tuple[str, str], tool: Tool) -> ToolSpec:
-    schema = tool.function.parameters or {"type": "object", "properties": {}}
-    properties, required = schema.get("properties", {}), schema.get("required", [])
-    named = isinstance(required, list) and all(isinstance(name, str) for name in required)
-    fits = isinstance(properties, dict) and named
-    if schema.get("type", "object") != "object" or not fits:
-        text = f"parameters of {tool.function.name!r} must be a schema of an object"
-        raise Problem(400, text, "invalid_value", "tools")
-    return ToolSpec(
-        tool_set=pair[0],
-        name=pair[1],
-        description=tool.function.description or "",
-        input_schema=schema,
-    )
+    given = tool.function.parameters or {"type": "object", "properties": {}}
+    # Typed clients write what they leave out as null, which the grammar would not take.
+    schema = {key: value for key, value in given.items() if value is not None}
+    text = f"parameters of {tool.function.name!r} must be a schema of an object"
+    refused = Problem(400, text, "invalid_value", "tools")
+    if schema.get("type", "object") != "object":
+        raise refused
+    try:
+        return ToolSpec(
+            tool_set=pair[0],
+            name=pair[1],
+            description=tool.function.description or "",
+            input_schema=schema,
+        )
+    except errors.ConfigError as error:
+        raise refused from error
 
 
 def _chosen(choice: ToolChoice | None, names: Sequence[str]) -> tuple[set[str], bool]:

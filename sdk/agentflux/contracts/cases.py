@@ -54,17 +54,12 @@ def read_cases(path: Path, *, limit: int | None = None) -> Iterator[Case]:
         ConfigError: the file is unreadable, or a line is no case (with file and line).
     """
     found = 0
-    try:
-        stream = path.open(encoding="utf-8")
-    except OSError as error:
-        raise ConfigError(f"cannot be read: {error.strerror}", where=str(path)) from error
-    with stream:
-        for number, line in enumerate(stream, start=1):
-            if limit is not None and found >= limit:
-                return
-            if line.strip():
-                found += 1
-                yield _case(line, where=f"{path}:{number}")
+    for number, line in enumerate(_lines(path), start=1):
+        if limit is not None and found >= limit:
+            return
+        if line.strip():
+            found += 1
+            yield _case(line, where=f"{path}:{number}")
 
 
 def count_cases(path: Path, *, limit: int | None = None) -> int:
@@ -75,6 +70,18 @@ def count_cases(path: Path, *, limit: int | None = None) -> int:
 def prediction_line(data: dict[str, Any]) -> str:
     """Serialize one prediction."""
     return json.dumps(data, ensure_ascii=False) + "\n"
+
+
+def _lines(path: Path) -> Iterator[str]:
+    """Read UTF-8 with or without the mark at its start that Windows programs write."""
+    try:
+        with path.open(encoding="utf-8-sig") as stream:
+            yield from stream
+    except OSError as error:
+        raise ConfigError(f"cannot be read: {error.strerror}", where=str(path)) from error
+    except UnicodeDecodeError as error:
+        hint = "save it as UTF-8 (in PowerShell `| Out-File -Encoding utf8` instead of `>`)"
+        raise ConfigError(f"is not UTF-8 text; {hint}", where=str(path)) from error
 
 
 def _case(line: str, *, where: str) -> Case:

@@ -15,7 +15,11 @@ Arguments = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ToolSpec:
-    """One tool of one tool set. `input_schema` is the server's JSON Schema, untouched."""
+    """One tool of one tool set. `input_schema` is the server's JSON Schema, untouched.
+
+    Raises:
+        ConfigError: `input_schema` names its properties in a way that no prompt can show.
+    """
 
     tool_set: str
     name: str
@@ -24,6 +28,15 @@ class ToolSpec:
     read_only: bool | None = None
     destructive: bool | None = None
     idempotent: bool | None = None
+
+    def __post_init__(self) -> None:
+        """Check the schema here, before a prompt is written of it in the middle of the work."""
+        if not _is_readable(self.input_schema):
+            msg = (
+                f"tool {self.name!r}: its input schema must be an object, "
+                "'properties' in it an object and 'required' a list of names"
+            )
+            raise ConfigError(msg, where=self.tool_set)
 
     @property
     def repeatable(self) -> bool:
@@ -56,17 +69,14 @@ class ToolSpec:
         """Read an MCP tool with wire names (`name`, `description`, `inputSchema`, `annotations`).
 
         Raises:
-            ConfigError: a key is missing or has the wrong type.
+            ConfigError: a key is missing or has the wrong type, in the schema, too.
         """
         name, schema = wire.get("name"), wire.get("inputSchema", {})
         description, hints = wire.get("description") or "", wire.get("annotations") or {}
         if not isinstance(name, str) or not name:
             raise ConfigError("a tool needs a 'name' (text)", where=tool_set)
-        if not isinstance(schema, dict) or not isinstance(description, str):
-            raise ConfigError(
-                f"tool {name!r}: 'inputSchema' must be an object and 'description' text",
-                where=tool_set,
-            )
+        if not isinstance(description, str):
+            raise ConfigError(f"tool {name!r}: 'description' must be text", where=tool_set)
         hints = hints if isinstance(hints, dict) else {}
         return cls(
             tool_set=tool_set,
@@ -137,6 +147,18 @@ def load_tool_folder(folder: Path) -> dict[str, tuple[ToolSpec, ...]]:
     if not catalog:
         raise ConfigError("has no <tool_set>.json with a list of tools", where=str(folder))
     return catalog
+
+
+def _is_readable(schema: object) -> bool:
+    """Whether properties and required names can be told. Servers write null or [] for none."""
+    if not isinstance(schema, Mapping):
+        return False
+    properties, required = schema.get("properties"), schema.get("required")
+    if not isinstance(properties, Mapping) and properties not in (None, []):
+        return False
+    if required is None:
+        return True
+    return isinstance(required, list | tuple) and all(isinstance(name, str) for name in required)
 
 
 def _wire_tool(path: Path, item: object) -> ToolSpec:

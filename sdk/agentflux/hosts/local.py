@@ -143,7 +143,8 @@ class _LocalTool:
 
         threading.Thread(target=work, name=f"tool {call.tool}", daemon=True).start()
         try:
-            return answers.get(timeout=timeout_s + 2 * _CANCEL_GRACE_S)
+            wait_s = min(timeout_s + 2 * _CANCEL_GRACE_S, threading.TIMEOUT_MAX)
+            return answers.get(timeout=wait_s)
         except queue.Empty:
             return timed_out(call, timeout_s=timeout_s)
 
@@ -155,7 +156,7 @@ class _LocalTool:
             return value if isinstance(value, ToolResult) else ToolResult(text=_text(value))
         except _Overrun:
             return timed_out(call, timeout_s=timeout_s)
-        except (Exception, SystemExit) as error:  # noqa: BLE001 - the application's own code
+        except BaseException as error:  # noqa: BLE001 - the application's code, in its own thread
             return failed(f"{type(error).__name__}: {error}")
 
 

@@ -13,7 +13,7 @@ import anyio
 from pydantic import ValidationError
 
 from agentflux.contracts.tools import ToolCall, ToolResult, ToolSpec
-from agentflux.errors import MissingExtra, ServerStartError, ToolHostError
+from agentflux.errors import ConfigError, MissingExtra, ServerStartError, ToolHostError
 from agentflux.hosts.mcp_config import ServerConfig
 from agentflux.hosts.mcp_content import result_from_wire
 from agentflux.hosts.stderr_tail import StderrTail
@@ -113,7 +113,7 @@ class McpSession:
             try:
                 with anyio.fail_after(timeout_s):
                     self.tools = await _tools_of(self._config.name, self._client)
-            except (TimeoutError, mcp.MCPError, ValidationError) as error:
+            except (TimeoutError, mcp.MCPError, ValidationError, ConfigError) as error:
                 self._stale = True
                 reason = self._config.redact(_first_line(error))
                 raise ToolHostError(self._config.name, f"lists no tools: {reason}") from error

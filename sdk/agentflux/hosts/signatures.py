@@ -55,12 +55,16 @@ def read_signature(function: Callable[..., object]) -> Signature:
     """Read type hints, defaults and the docstring's `Args:`.
 
     Raises:
-        ConfigError: a parameter has no type hint, or one that JSON cannot carry.
+        ConfigError: it is no function, or a parameter has no type hint, or one that JSON cannot
+            carry.
     """
+    # Only a function brings the name, type hints and docstring that a tool is described by.
+    if not callable(function) or not hasattr(function, "__name__"):
+        raise ConfigError("is not a function; wrap it in one", where=f"tool function {function!r}")
     where = f"tool function {function.__name__!r}"
     try:
         hints = typing.get_type_hints(function, include_extras=True)
-    except NameError as error:
+    except (NameError, TypeError) as error:  # TypeError: of a callable without annotations
         raise ConfigError(f"a type hint cannot be resolved: {error}", where=where) from error
     described = argument_descriptions(function.__doc__)
     parameters = tuple(inspect.signature(function).parameters.values())

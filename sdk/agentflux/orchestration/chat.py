@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from agentflux.contracts.grammar import arguments_grammar
 from agentflux.contracts.prompts import ChatFormat, Turn, chat_pieces
 from agentflux.contracts.tools import JsonSchema, ToolSpec
-from agentflux.errors import ConfigError
+from agentflux.errors import ConfigError, SchemaNotSupported
 from agentflux.orchestration.stages import ANSWER_REPETITION_PENALTY
 from agentflux.ports import Generation, Segment
 
@@ -38,7 +38,10 @@ def chat_request(chat: ChatFormat, turns: Sequence[Turn], options: TextOptions) 
     grammar, penalty = None, ANSWER_REPETITION_PENALTY
     if options.json_schema is not None:
         # Keys and quotes repeat by right, so the penalty would push the model out of the schema.
-        shape = ToolSpec(tool_set="text", name="response", input_schema=options.json_schema)
+        try:
+            shape = ToolSpec(tool_set="text", name="response", input_schema=options.json_schema)
+        except ConfigError as error:
+            raise SchemaNotSupported("response", reason=str(error)) from error
         grammar, penalty = arguments_grammar(shape), 1.0
     return Generation(
         segments=tuple(Segment(text=piece) for piece in chat_pieces(chat, turns)),

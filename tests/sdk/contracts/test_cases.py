@@ -7,9 +7,10 @@ import pytest
 from sdk.support import scripted_stages
 
 from agentflux.contracts.cases import Case, read_cases
-from agentflux.contracts.tools import load_tool_folder
+from agentflux.contracts.prompts import signature
+from agentflux.contracts.tools import ToolSpec, load_tool_folder
 from agentflux.errors import ConfigError, ContextOverflow
-from agentflux.evaluation import predict
+from agentflux.evaluation import evaluate_cases, predict
 
 
 def write(path: Path, *lines: object) -> Path:
@@ -40,6 +41,29 @@ def test_a_bad_line_is_named(tmp_path: Path, line: str) -> None:
     path.write_text('{"id": 0, "query": "x"}\n' + line + "\n", encoding="utf-8")
     with pytest.raises(ConfigError, match=r"c\.jsonl:2"):
         list(read_cases(path))
+
+
+def test_a_file_with_the_mark_of_windows_programs_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "c.jsonl"
+    path.write_text('{"id": 1, "query": "café"}\n', encoding="utf-8-sig")
+    assert [case.query for case in read_cases(path)] == ["café"]
+
+
+@pytest.mark.parametrize("encoding", ["latin-1", "utf-16"])
+def test_a_file_that_is_not_utf8_is_refused_with_what_to_do(tmp_path: Path, encoding: str) -> None:
+    path = tmp_path / "c.jsonl"
+    path.write_text('{"id": 1, "query": "café"}\n', encoding=encoding)
+    with pytest.raises(ConfigError, match="save it as UTF-8") as caught:
+        list(read_cases(path))
+    assert caught.value.where == str(path)
+
+
+def test_a_folder_in_place_of_the_predictions_is_refused_before_any_work(tmp_path: Path) -> None:
+    nothing = tmp_path / "not there"
+    with pytest.raises(ConfigError, match="is a folder") as caught:
+        evaluate_cases(nothing, tools=nothing, cases=nothing, out=tmp_path)
+    assert caught.value.where == str(tmp_path)
+    assert list(tmp_path.iterdir()) == []
 
 
 def decide_by(script: list[str]):
@@ -76,6 +100,28 @@ def test_a_bad_tool_file_is_named(tmp_path: Path, text: str) -> None:
     (tmp_path / "files.json").write_text(text, encoding="utf-8")
     with pytest.raises(ConfigError, match="files"):
         load_tool_folder(tmp_path)
+
+
+@pytest.mark.parametrize("schema", [{"required": True}, {"required": [{}]}, {"properties": ["a"]}])
+def test_a_tool_whose_schema_no_prompt_can_show_is_refused_by_name(
+    tmp_path: Path, schema: dict[str, object]
+) -> None:
+    tools = [{"name": "read", "inputSchema": schema}]
+    (tmp_path / "files.json").write_text(json.dumps(tools), encoding="utf-8")
+    with pytest.raises(ConfigError, match="tool 'read'") as caught:
+        load_tool_folder(tmp_path)
+    assert caught.value.where == "files"
+    with pytest.raises(ConfigError, match="tool 'read'"):
+        ToolSpec(tool_set="files", name="read", input_schema=schema)
+
+
+@pytest.mark.parametrize("schema", [{}, {"properties": None, "required": None}, {"properties": []}])
+def test_a_tool_without_parameters_is_one_however_its_server_writes_that(
+    schema: dict[str, object],
+) -> None:
+    tool = ToolSpec.from_wire("files", {"name": "roots", "inputSchema": schema})
+    assert not tool.takes_arguments
+    assert signature(tool) == "roots()"
 
 
 def test_a_folder_without_tools_is_refused(tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 import asyncio
 import contextvars
+import functools
+import math
 import time
 from dataclasses import dataclass
 from enum import Enum
@@ -246,11 +248,20 @@ def test_an_exception_becomes_a_result_with_its_type_and_message() -> None:
     assert (result.is_error, result.text) == (True, "ZeroDivisionError: division by zero")
 
 
-def test_a_function_cannot_end_the_program() -> None:
+@pytest.mark.parametrize("error", [SystemExit, KeyboardInterrupt, asyncio.CancelledError])
+def test_a_function_can_end_neither_the_program_nor_its_own_thread(
+    error: type[BaseException],
+) -> None:
     def leave() -> None:
-        raise SystemExit(4)
+        raise error("4")
 
-    assert run(leave).text == "SystemExit: 4"
+    async def leave_later() -> None:
+        await asyncio.sleep(0)
+        raise error("4")
+
+    for function in (leave, leave_later):
+        result = run(function)
+        assert (result.is_error, result.text) == (True, f"{error.__name__}: 4")
 
 
 def test_a_function_may_run_an_event_loop_of_its_own() -> None:
@@ -290,6 +301,19 @@ def test_a_blocking_function_does_not_hold_the_caller() -> None:
     assert time.monotonic() - started < 1
 
 
+def test_an_infinite_limit_is_no_limit() -> None:
+    def look() -> str:
+        return "seen"
+
+    async def look_later() -> str:
+        await asyncio.sleep(0)
+        return "seen"
+
+    host = LocalTools("t", [look, look_later])
+    for name in ("look", "look_later"):
+        assert host.call(call("t", name), timeout_s=math.inf).text == "seen"
+
+
 def test_a_function_sees_the_callers_context_variables() -> None:
     user = contextvars.ContextVar("user", default="nobody")
     user.set("ana")
@@ -324,6 +348,31 @@ def test_a_signature_that_cannot_be_a_tools_is_refused_at_once(
         tool(function)
 
     assert function.__name__ in caught.value.where
+
+
+class Adder:
+    def __call__(self, a: int) -> int:
+        return a
+
+
+def add(a: int, b: int) -> int:
+    return a + b
+
+
+@pytest.mark.parametrize("thing", [functools.partial(add, 1), Adder(), "add", math])
+def test_what_is_not_a_function_is_refused_at_once(thing: ToolFunction) -> None:
+    with pytest.raises(ConfigError, match="is not a function; wrap it in one") as caught:
+        LocalTools("sums", [thing])
+
+    assert repr(thing) in caught.value.where
+
+
+def test_a_callable_that_only_borrows_a_name_is_refused() -> None:
+    borrowed = functools.partial(add, 1)
+    borrowed.__name__ = "add_one"  # type: ignore[attr-defined]
+
+    with pytest.raises(ConfigError, match="'add_one'"):
+        LocalTools("sums", [borrowed])
 
 
 def test_two_functions_of_one_name_are_refused() -> None:

@@ -35,5 +35,6 @@ def test_a_schema_becomes_a_grammar_and_repetition_is_free() -> None:
 def test_bad_input_is_refused() -> None:
     with pytest.raises(ConfigError):
         chat_request(ChatFormat(), [], TextOptions())
-    with pytest.raises(SchemaNotSupported):
-        chat_request(ChatFormat(), HELLO, TextOptions(json_schema={"type": "array"}))
+    for schema in ({"type": "array"}, {"type": "object", "required": True}):
+        with pytest.raises(SchemaNotSupported):
+            chat_request(ChatFormat(), HELLO, TextOptions(json_schema=schema))
