@@ -185,5 +185,5 @@ def writer_rank(place: Place | AdapterEntry, tool: CatalogTool) -> int:
 
 
 def without_copying(tool: CatalogTool) -> CatalogTool:
-    """The tool, all of whose strings are free."""
-    return tool.model_copy(update={"copied": (), "worded": {}})
+    """The tool without anything that training data said of its parameters: all strings are free."""
+    return CatalogTool(tool_set=tool.tool_set, name=tool.name, sha256=tool.sha256)

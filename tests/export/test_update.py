@@ -207,26 +207,33 @@ def test_what_is_copied_is_what_the_writers_that_are_there_have_learned(
 ) -> None:
     sha256, place = "1" * 64, {"subtask": "arguments", "tool_set": "git"}
     tool = {"tool_set": "git", "name": "log", "sha256": sha256}
-    names = ("copied", "worded")
+    learned = {
+        "copied": ("path",),
+        "worded": {"range": ("HEAD",)},
+        "named": ("range",),
+        "folders": ("path",),
+        "inner": ("path",),
+    }
 
     def catalog() -> dict[str, object]:
         (found,) = [t for t in read_manifest(copy).catalog if t.tool_set == "git"]
-        return {name: getattr(found, name) for name in names}
+        return {name: getattr(found, name) for name in learned}
 
     chooser = save_adapter(tmp_path / "chooser", seed=4)
     save_card(chooser, exported.weights, subtask="select", tool_set="git", catalog=[tool])
     writer = save_adapter(tmp_path / "writer", seed=5)
-    copying = tool | {"copied": ["path"], "worded": {"range": ["HEAD"]}}
+    copying = tool | learned
+    nothing = {name: type(value)() for name, value in learned.items()}
     save_card(writer, exported.weights, **place, catalog=[copying])
     add_adapters(copy, [chooser, writer], model=str(exported.model))
-    assert catalog() == {"copied": ("path",), "worded": {"range": ("HEAD",)}}
+    assert catalog() == learned
     save_card(writer, exported.weights, **place, catalog=[tool])
     add_adapters(copy, [writer], model=str(exported.model))
-    assert catalog() == {"copied": (), "worded": {}}
+    assert catalog() == nothing
     save_card(writer, exported.weights, **place, catalog=[copying])
     add_adapters(copy, [writer], model=str(exported.model))
     remove_adapters(copy, ["writer"])
-    assert catalog() == {"copied": (), "worded": {}}
+    assert catalog() == nothing
 
 
 def test_without_its_last_adapter_a_bundle_is_the_base_model(

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from train.tiny import RECIPE, write_data
+from train.tiny import RECIPE, write_base, write_data
 
 from afx_train.ablation import RESULT, ROW, ablate
 from afx_train.codec import Codec
 from afx_train.controls import load_recipe
-from afx_train.corpus import Corpus
+from afx_train.corpus import Corpus, load_corpus
 from afx_train.errors import RecipeError
 from afx_train.job import run_job
 from afx_train.loop import Progress
@@ -20,6 +20,7 @@ from afx_train.outputs import read_weights
 from afx_train.recipe import Recipe, read_recipe
 from afx_train.runs import Running
 from afx_train.task import job_sha256, make_task
+from afx_train.trajectory import TrajectoryStep, read_trajectories, write_trajectories
 from agentflux.contracts.cards import read_card
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning")
@@ -190,6 +191,39 @@ def test_each_without_data_names_the_command_that_makes_it(tmp_path: Path) -> No
         read_recipe(path)
     write_data(tmp_path / "data")
     assert [p.name for p in read_recipe(path).adapters][3:] == ["only.clock", "only.files"]
+
+
+@pytest.mark.parametrize("each", ["tool", "tool_set"])
+def test_each_writes_out_what_can_be_trained_and_no_more(tmp_path: Path, each: str) -> None:
+    """Of unverified scenarios the first call counts; deprecated tools and empty objects do not."""
+    data = write_data(tmp_path / "data")
+    for split in ("train", "dev"):
+        items = read_trajectories(data / f"{split}.jsonl")
+        alone = [t for t in items if [s.tool for s in t.steps] != ["get_time"]]
+        old = TrajectoryStep(tool_set="files", tool="read_file", arguments={"path": "x"})
+        called = next(t for t in items if t.steps)
+        deprecated = called.model_copy(update={"id": "old", "request": "old", "steps": (old,)})
+        unseen = [t.model_copy(update={"verified": False}) for t in [*alone, deprecated]]
+        write_trajectories(data / f"{split}.jsonl", unseen)
+    write_base(tmp_path / "base")
+    slots = "{tool_set}.{tool}" if each == "tool" else "{tool_set}"
+    path = tmp_path / "recipe.toml"
+
+    def written(subtask: str) -> list[str]:
+        plan = f'[[adapters]]\nname = "{slots}"\nsubtask = "{subtask}"\neach = "{each}"\n'
+        path.write_text(f'base_model = "base"\ndata = ["data"]\n{plan}', encoding="utf-8")
+        recipe = read_recipe(path)
+        for adapter in recipe.adapters:
+            make_task(recipe, adapter, load_corpus([data]), Codec(tmp_path / "base", recipe.chat))
+        return [adapter.name for adapter in recipe.adapters]
+
+    tools = ["files.read_text_file", "files.list_directory"]
+    assert written("arguments") == (tools if each == "tool" else ["files"])
+    if each == "tool_set":
+        assert written("select") == ["files"]
+    (data / "dev.jsonl").write_text("", encoding="utf-8")
+    with pytest.raises(RecipeError, match=f"finds no {each.replace('_', ' ')} with calls"):
+        written("arguments")
 
 
 def _recipe(workspace: Path, folder: Path, text: str) -> Path:

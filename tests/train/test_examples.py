@@ -128,6 +128,24 @@ def test_an_epoch_is_the_same_for_the_same_seed_and_rests_easy_examples(
     assert 0 < rested < 0.6 * sum(len(b.keys) for b in task.batches(1))
 
 
+def test_an_example_whose_right_name_is_missing_rests_as_well(
+    recipe: Recipe, corpus: Corpus, codec: Codec
+) -> None:
+    update = {
+        "examples": recipe.examples.model_copy(update={"gold_removed": 1.0}),
+        "training": recipe.training.model_copy(update={"easy_kept": 0.0}),
+    }
+    plan = plan_named(recipe, "select.files", Path("recipe.toml"))
+    task = make_task(recipe.model_copy(update=update), plan, corpus, codec)
+    labels, none = {e.key: e.label for e in task.train}, codec.label("none")
+    rows = [pair for b in task.batches(0) for pair in zip(b.keys, _targets(b), strict=True)]
+    lost = {key for key, target in rows if target == none and labels.get(key) != "none"}
+    later = {key for batch in task.batches(1, lost) for key in batch.keys}
+    assert lost
+    assert later
+    assert not lost & later
+
+
 def test_a_label_of_later_steps_is_balanced_apart_from_that_of_first_ones(
     tasks: dict[str, Task],
 ) -> None:
@@ -232,7 +250,7 @@ def test_many_tool_sets_are_offered_in_parts_and_worlds_apart(
     kept = removed = 0
     for batch in task.batches(0):
         for key, target in zip(batch.keys, _targets(batch), strict=True):
-            label = next(e.label for e in task.train if e.key == key.removesuffix("/lost"))
+            label = next(e.label for e in task.train if e.key == key)
             if label in sets:
                 shown = label in named[batch.static]
                 assert target == codec.label(label if shown else "none")

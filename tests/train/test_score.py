@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from afx_train.cases import write_cases
+from afx_train.cases import cases_of, write_cases
+from afx_train.corpus import Corpus
 from afx_train.errors import DataError
 from afx_train.score import (
     as_json_text,
@@ -17,6 +18,7 @@ from afx_train.score import (
     share,
     summary,
 )
+from agentflux.contracts.cases import Case
 
 
 def test_cases_hold_the_contracts_keys_and_the_gold_call(workspace: Path, tmp_path: Path) -> None:
@@ -32,11 +34,20 @@ def test_cases_hold_the_contracts_keys_and_the_gold_call(workspace: Path, tmp_pa
             "tool": "read_text_file",
             "arguments": {"head": 3, "path": "a b.txt"},
             "observation": "é text",
+            "is_error": False,
         }
     ]
     assert second["gold"]["tool"] == "get_time"
     last = next(c for c in cases if c["id"].startswith("both") and c["id"].endswith("/2"))
     assert last["gold"]["tool_set"] is None
+
+
+def test_a_case_says_which_of_its_past_calls_failed(corpus: Corpus) -> None:
+    both = next(t for t in corpus.trajectories if t.id == "both0")
+    failed = both.steps[0].model_copy(update={"is_error": True})
+    both = both.model_copy(update={"steps": (failed, *both.steps[1:])})
+    made = [Case.model_validate(case).situation() for case in cases_of(both, final=True)]
+    assert [[s.is_error for s in one.steps] for one in made] == [[], [True], [True, False]]
 
 
 def test_a_sample_is_drawn_without_replacement_and_the_same_for_a_seed(

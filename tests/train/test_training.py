@@ -18,13 +18,13 @@ from afx_train.job import run_job
 from afx_train.loop import History, Progress, learning_rate, token_losses, train
 from afx_train.marks import Marker, Marking
 from afx_train.model import AdaptedModel, load_model
-from afx_train.outputs import base_licence, read_weights
+from afx_train.outputs import base_licence, read_scale, read_weights, take_up
 from afx_train.recipe import Recipe, Training
 from afx_train.refusals import best_threshold
 from afx_train.scoring import score_targets
 from afx_train.starts import fresh_weights
 from afx_train.task import Task, make_task
-from agentflux.contracts.cards import read_card
+from agentflux.contracts.cards import AdapterCard, read_card
 from agentflux.contracts.grammar import arguments_grammar
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning")
@@ -254,6 +254,97 @@ def test_a_warm_start_from_a_damaged_folder_says_which_file(
     (old / "adapter_config.json").unlink()
     with pytest.raises(RecipeError, match="holds no adapter"):
         run_job(path, "args.files", tmp_path / "new", resume=False, report=_quiet)
+
+
+def test_an_adapter_does_not_start_from_the_folder_that_it_is_trained_into(
+    workspace: Path, tmp_path: Path
+) -> None:
+    old = tmp_path / "old" / "args.files"
+    run_job(workspace / "recipe.toml", "args.files", old.parent, resume=False, report=_quiet)
+    before = read_card(old)
+    path = tmp_path / "recipe.toml"
+    text = (workspace / "recipe.toml").read_text(encoding="utf-8")
+    text = text.replace('"base"', f'"{workspace}/base"').replace('"data"', f'"{workspace}/data"')
+    later = 'name = "args.files"\nwarm_start = "old/args.files"'
+    path.write_text(text.replace('name = "args.files"', later), encoding="utf-8")
+    (tmp_path / "link").symlink_to(old.parent, target_is_directory=True)
+    for out in (old.parent, tmp_path / "link"):
+        with pytest.raises(RecipeError, match="'args.files': .*train into another folder"):
+            run_job(path, "args.files", out, resume=True, report=_quiet)
+    assert read_card(old) == before
+
+
+@pytest.mark.parametrize("done", [0, 1])
+def test_a_kill_while_an_adapter_takes_its_place_costs_neither_it_nor_the_one_before(
+    workspace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, done: int
+) -> None:
+    """done: renames before the kill."""
+    path, out = tmp_path / "recipe.toml", tmp_path / "out"
+    text = (
+        (workspace / "recipe.toml").read_text(encoding="utf-8").replace("epochs = 3", "epochs = 1")
+    )
+    text = text.replace('"base"', f'"{workspace}/base"').replace('"data"', f'"{workspace}/data"')
+    path.write_text(text, encoding="utf-8")
+    run_job(path, "args.files", out, resume=False, report=_quiet)
+    path.write_text(text.replace("seed = 5", "seed = 6"), encoding="utf-8")
+    renamed, rename = list[Path](), Path.rename
+
+    def until_killed(source: Path, target: Path) -> Path:
+        if len(renamed) == done:
+            raise Killed
+        renamed.append(source)
+        return rename(source, target)
+
+    with monkeypatch.context() as killing, pytest.raises(Killed):
+        killing.setattr(Path, "rename", until_killed)
+        run_job(path, "args.files", out, resume=False, report=_quiet)
+    whole = {card.training["seed"] for at in out.rglob("*") if (card := _card_in(at))}
+    assert whole == {"5", "6"}
+    taken_up = run_job(path, "args.files", out, resume=False, report=_quiet)
+    assert taken_up.skipped
+    assert taken_up.card.training["seed"] == "6"
+    assert [p.name for p in out.iterdir()] == ["args.files"]
+
+
+def _card_in(folder: Path) -> AdapterCard | None:
+    return read_card(folder) if folder.is_dir() else None
+
+
+def test_an_adapter_that_is_half_written_does_not_take_the_place_of_a_whole_one(
+    tmp_path: Path,
+) -> None:
+    folder, partial = tmp_path / "route", tmp_path / "route.writing"
+    for one in (folder, partial):
+        one.mkdir()
+        (one / "adapter_config.json").write_text(one.name, encoding="utf-8")
+    for card in (None, '{"name": "ro'):
+        if card is not None:
+            (partial / "afx_adapter.json").write_text(card, encoding="utf-8")
+        take_up(folder)
+        assert (folder / "adapter_config.json").read_text(encoding="utf-8") == "route"
+
+
+@pytest.mark.parametrize("content", [b"\x10\0\0\0\0\0\0\0{", b"", None])
+def test_weights_that_were_cut_off_or_are_not_there_are_refused_by_their_file(
+    tmp_path: Path, content: bytes | None
+) -> None:
+    path = tmp_path / "adapter_model.safetensors"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(RecipeError) as raised:
+        read_weights(tmp_path)
+    assert raised.value.where == str(path)
+
+
+@pytest.mark.parametrize("key", ["rank_pattern", "alpha_pattern"])
+def test_an_adapter_whose_layers_differ_in_scale_is_no_start(tmp_path: Path, key: str) -> None:
+    plain = {"r": 8, "lora_alpha": 16, "rank_pattern": {}, "alpha_pattern": {}}
+    path = tmp_path / "adapter_config.json"
+    path.write_text(json.dumps(plain), encoding="utf-8")
+    assert read_scale(tmp_path) == 2
+    path.write_text(json.dumps(plain | {key: {"q_proj": 4}}), encoding="utf-8")
+    with pytest.raises(RecipeError, match=key):
+        read_scale(tmp_path)
 
 
 def test_a_model_card_states_data_job_scores_and_licence(workspace: Path, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ of all rows come back to it.
 Shapes: H query heads in G groups of R heads, one key/value head a group; d values a head.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,7 +20,10 @@ from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface
 
+from afx_train.errors import RecipeError
+
 ATTENTION = "afx_shared_prefix"
+UNTRAINABLE = "train its adapters with PEFT instead, afx-export takes them, or choose another model"
 _BLOCK = 512  # queries at a time, so that their scores over the prefix stay in the L2 cache
 
 
@@ -53,6 +56,7 @@ class Packed:
     prefix: the shared prefix, None without one. past: one a layer, or empty.
     lead: tokens of a shared prefix that lie before the rows on the packed axis; `rows` and `flat`
     count from behind it.
+    reach: tokens of the longest prompt that these rows end; no sliding window may be shorter.
     collected: filled with this batch's own keys and values where it is not None.
     """
 
@@ -61,6 +65,7 @@ class Packed:
     mask: Tensor
     prefix: KV | None = None
     lead: int = 0
+    reach: int = 0
     past: Sequence[Past] = ()
     collected: list[LayerKV] | None = None
 
@@ -89,8 +94,12 @@ def attend(
     attention_mask: Tensor | None,
     **options: Any,  # noqa: ANN401
 ) -> tuple[Tensor, None]:
-    """Serve transformers' attention interface. query: (1, H, N, d); returns (1, N, H, d)."""
-    packed: Packed = options["afx_packed"]
+    """Serve transformers' attention interface. query: (1, H, N, d); returns (1, N, H, d).
+
+    Raises:
+        RecipeError: the model asks for an attention that this is not.
+    """
+    packed = _packed(options)
     if packed.collected is not None:
         packed.collected.append(LayerKV(key[0].detach(), value[0].detach()))
     place = (packed, int(module.layer_idx), float(options["scaling"]))  # type: ignore[arg-type]
@@ -100,6 +109,21 @@ def attend(
         prefix = None if packed.prefix is None else packed.prefix[place[1]]
         out = _rows_behind(prefix, query[0], key[0], value[0], place)
     return out.transpose(0, 1).unsqueeze(0), None
+
+
+def _packed(options: Mapping[str, Any]) -> Packed:
+    """Take the packed batch out of what the model hands to its attention."""
+    packed: Packed | None = options.get("afx_packed")
+    window, softcap = options.get("sliding_window"), options.get("softcap")
+    if packed is None:
+        told = "does not hand a batch's layout on to its attention, which is not understood"
+    elif softcap:
+        told = f"caps its attention scores (attention softcap {softcap:g})"
+    elif window and window < packed.reach:
+        told = f"has a sliding window of {window} tokens, shorter than prompts of {packed.reach}"
+    else:
+        return packed
+    raise RecipeError(f"the base model {told}; {UNTRAINABLE}")
 
 
 def _behind_lead(

@@ -160,7 +160,7 @@ def show(
     variants = [v for v in variants if not v.held_out]
     without = [v for v in variants if example.label not in v.names and not v.unchecked]
     if example.may_lose_gold and without and rng.random() < shares.gold_removed:
-        lost = replace(example, id=f"{example.id}/lost", label=NONE, target=none_target)
+        lost = replace(example, label=NONE, target=none_target)  # its key stays: it can rest
         return Shown(example=lost, variant=rng.choice(without))
     whole = [v for v in variants if v.whole]
     fitting = [v for v in variants if not v.whole and _fits(example, v)]

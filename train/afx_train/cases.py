@@ -57,6 +57,7 @@ def _case(trajectory: Trajectory, done: int, step: TrajectoryStep | None) -> dic
             "tool": past.tool,
             "arguments": past.arguments,
             "observation": past.observation,
+            "is_error": past.is_error,
         }
         for past in trajectory.steps[:done]
     ]

@@ -17,7 +17,7 @@ from afx_train.codec import Codec, Tokens
 from afx_train.corpus import Corpus, World
 from afx_train.errors import RecipeError
 from afx_train.recipe import AdapterPlan, ExampleShares, Recipe
-from afx_train.trajectory import Split, Trajectory, TrajectoryStep
+from afx_train.trajectory import Split, Trajectory, TrajectoryStep, first_call_of
 from agentflux.contracts.prompts import (
     FINISH,
     NONE,
@@ -307,11 +307,6 @@ class ExampleMaker:
 
     def _group(self, name: str) -> str:
         return f"{self._part}:{name}" if self._part else name
-
-
-def first_call_of(trajectory: Trajectory) -> Trajectory:
-    """Keep the first call only: later ones would follow on results that nobody has seen."""
-    return trajectory.model_copy(update={"steps": trajectory.steps[:1]})
 
 
 def situation(trajectory: Trajectory, steps: int) -> Situation:

@@ -3,16 +3,19 @@
 from pathlib import Path
 from typing import Any
 
-from afx_train.corpus import load_corpus
+from afx_train.corpus import Corpus, KnownTool, load_corpus
 from afx_train.errors import RecipeError
+from afx_train.trajectory import first_call_of
 from agentflux.errors import ConfigError
 
 
 def expanded(data: dict[str, Any], path: Path) -> dict[str, Any]:
     """Write out every adapter with `each`: one for each tool set or tool of the data.
 
+    Only for those with calls to learn in the train and the dev split.
+
     Raises:
-        RecipeError: the data folders have no readable tools or trajectories.
+        RecipeError: the data folders have no readable tools or trajectories, or none to learn.
     """
     plans = data.get("adapters")
     if not isinstance(plans, list) or not any(isinstance(p, dict) and p.get("each") for p in plans):
@@ -21,36 +24,61 @@ def expanded(data: dict[str, Any], path: Path) -> dict[str, Any]:
     for plan in plans:
         kind = plan.get("each") if isinstance(plan, dict) else None
         if kind in ("tool_set", "tool"):
-            written += [_placed(plan, place) for place in _places(data, path, kind)]
+            written += [_placed(plan, place) for place in _places(data, path, plan)]
         else:
             written.append(plan)
     return data | {"adapters": written}
 
 
-def _places(data: dict[str, Any], path: Path, kind: str) -> list[dict[str, str]]:
+def _places(data: dict[str, Any], path: Path, plan: dict[str, Any]) -> list[dict[str, str]]:
+    """The tool sets or tools that the plan's adapters can be trained for."""
+    corpus, each = _corpus(data, path), plan["each"]
+    train, dev = _learned(corpus, needs_arguments=plan.get("subtask") == "arguments")
+    if each == "tool":
+        tools = [(name, tool.name) for name, held in corpus.catalog.items() for tool in held]
+        found = [{"tool_set": n, "tool": tool} for n, tool in tools if (n, tool) in train & dev]
+    else:
+        sets = {name for name, _ in train} & {name for name, _ in dev}
+        found = [{"tool_set": name} for name in corpus.catalog if name in sets]
+    if not found:
+        raise RecipeError(
+            f"adapter {plan.get('name')!r}: `each` finds no {each.replace('_', ' ')} with calls to "
+            "learn in the train and the dev split",
+            where=str(path),
+        )
+    return found
+
+
+def _corpus(data: dict[str, Any], path: Path) -> Corpus:
     folders = data.get("data")
     if not isinstance(folders, list) or not folders:
         raise RecipeError("`each` needs `data` folders", where=str(path))
     try:
-        corpus = load_corpus([path.parent / str(folder) for folder in folders])
+        return load_corpus([path.parent / str(folder) for folder in folders])
     except ConfigError as error:
         raise RecipeError(
             f"`each` reads the data: {error}; make it with: afx-train data build",
             where=str(path),
         ) from error
-    if kind == "tool_set":
-        return [{"tool_set": name} for name in corpus.catalog]
-    called = {
-        split: {
-            (s.tool_set, s.tool) for t in corpus.trajectories if t.split == split for s in t.steps
-        }
-        for split in ("train", "dev")
-    }
-    return [
-        {"tool_set": name, "tool": tool.name}
+
+
+def _learned(corpus: Corpus, *, needs_arguments: bool) -> list[set[tuple[str, str]]]:
+    """(tool set, tool) of the calls in train and in dev that examples are made of."""
+    teaching = {
+        (name, tool.name)
         for name, tools in corpus.catalog.items()
         for tool in tools
-        if tool.takes_arguments and all((name, tool.name) in calls for calls in called.values())
+        if not KnownTool(tool).deprecated and (tool.takes_arguments or not needs_arguments)
+    }
+    return [
+        teaching
+        & {
+            (step.tool_set, step.tool)
+            for item in corpus.trajectories
+            if item.split == split
+            for step in (item if item.verified else first_call_of(item)).steps
+        }
+        for split in ("train", "dev")
     ]
 
 

@@ -17,6 +17,8 @@ from afx_train.outputs import (
     base_licence,
     read_scale,
     read_weights,
+    take_up,
+    work_folder,
     write_adapter,
 )
 from afx_train.recipe import AdapterPlan, Recipe, base_folder, data_folders
@@ -54,19 +56,21 @@ def run_job(  # noqa: PLR0913 - the worker's arguments
     """
     recipe = load_recipe(recipe_path, control)
     plan = plan_named(recipe, name, recipe_path)
+    origin = _origin(plan, out, recipe_path)
     base, corpus = base_folder(recipe, recipe_path), load_corpus(data_folders(recipe, recipe_path))
     base_hash = weights_sha256(base)
-    origin = _origin(plan, out, recipe_path)
     job = job_sha256(
         recipe, plan, data=corpus.sha256, base=base_hash, started_from=_made_by(origin)
     )
-    state = out / f".{name}"
+    state = work_folder(out / name)
+    take_up(out / name)
     card = read_card(out / name) if (out / name).is_dir() else None
     if card is not None and card.training.get("job_sha256") == job:
         shutil.rmtree(state, ignore_errors=True)  # killed before it could clean up
         return Outcome(card=card, skipped=True)
     task = make_task(recipe, plan, corpus, Codec(base, recipe.chat))
-    model = load_model(base, task.settings.lora, precision=task.settings.training.precision)
+    precision = task.settings.training.precision
+    model = load_model(base, task.settings.lora, precision=precision, longest=task.longest)
     model.recall_bytes = int(task.settings.training.recall_gib * 2**30)
     fresh_weights(model, seed=recipe.seed)
     if origin is not None and plan.warm_start:
@@ -101,10 +105,17 @@ def _origin(plan: AdapterPlan, out: Path, recipe_path: Path) -> Path | None:
     """The folder of the adapter that another one starts from.
 
     Raises:
-        RecipeError: there is no adapter.
+        RecipeError: there is no adapter, or it is the one that is to be written.
     """
     if plan.starts_from_folder:
         folder = (recipe_path.parent / str(plan.warm_start)).resolve()
+        if folder == (out / plan.name).resolve():
+            raise RecipeError(
+                f"adapter {plan.name!r}: warm_start is the folder that it is trained into, so that "
+                "a run that goes on after a kill would start from its own result; train into "
+                "another folder (--out trained) and copy the adapters when all are done",
+                where=str(recipe_path),
+            )
         todo = "give the folder of a trained adapter"
     elif plan.origin is not None:
         folder, todo = out / plan.origin, "train it first"

@@ -10,17 +10,19 @@ from typing import Any
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from peft.tuners.lora import Linear as LoraLinear
+from safetensors import SafetensorError
 from torch import Tensor
 from transformers import AutoModelForCausalLM
 from transformers.utils import logging
 
-from afx_train.attention import ATTENTION, KV, LayerKV, Past, pack
+from afx_train.attention import ATTENTION, KV, UNTRAINABLE, LayerKV, Past, pack
 from afx_train.batching import Batch
 from afx_train.codec import Tokens
 from afx_train.errors import RecipeError
 from afx_train.recall import Recall, replay
 from afx_train.recipe import Lora
 from afx_train.trunk import RowKey, Trunk, row_keys
+from afx_train.understood import refuse_misunderstood
 
 _RECALL_BYTES = 2**30
 _STATIC_BYTES = 2**28  # of shared prefixes; the least recently used goes
@@ -46,13 +48,19 @@ class Rows:
 class AdaptedModel:
     """Computes hidden states under the adapter on top of prefixes computed without it."""
 
-    def __init__(self, peft: PeftModel, *, first_layer: int = 0) -> None:
-        """first_layer: the first decoder layer with branches; those below run once a row."""
+    def __init__(self, peft: PeftModel, *, first_layer: int = 0, longest: int = 0) -> None:
+        """first_layer: the first decoder layer with branches; those below run once a row.
+
+        longest: tokens of the longest prompt to come; a shorter window is refused at any pass.
+        """
         self.peft = peft
         causal: Any = peft.get_base_model()
         self._decoder, self._head = causal.get_decoder(), causal.get_output_embeddings()
         self.device = next(causal.parameters()).device
-        self.layers = int(causal.config.get_text_config().num_hidden_layers)
+        config = causal.config.get_text_config()
+        self.layers, self._longest = int(config.num_hidden_layers), longest
+        self._logits_scaling = float(getattr(config, "logits_scaling", None) or 1.0)
+        self._logits_cap = getattr(config, "final_logit_softcapping", None)
         self.vocab_size = int(self._head.weight.shape[0])
         self._trunk = Trunk(self._decoder.layers, first_layer)
         self._static: Recall[KV] = Recall(0)
@@ -64,6 +72,11 @@ class AdaptedModel:
         """The adapter's parameters."""
         return [p for p in self.peft.parameters() if p.requires_grad]
 
+    @property
+    def kept_bytes(self) -> int:
+        """What is kept of rows for later passes; `recall_bytes` bounds it."""
+        return self._trunk.kept_bytes + sum(map(_bytes, self._recall.kept.values()))
+
     def hidden(self, static: tuple[int, ...], rows: Rows) -> Tensor:
         """Compute the rows under the adapter. Returns (N, hidden) in packed order."""
         prefix = self.static_kv(static)
@@ -71,7 +84,8 @@ class AdaptedModel:
         if rows.lead or not self._trunk:
             return self._pass(len(static), prefix, befores, rows, None)
         keys = row_keys(static, rows.before, rows.tokens)
-        entering = self._trunk.entering(keys, self._to_trunk_end, budget=self.recall_bytes)
+        budget = self.recall_bytes // (2 if self._recall.kept else 1)
+        entering = self._trunk.entering(keys, self._to_trunk_end, budget=budget)
         with self._trunk.skipped(entering):
             return self._pass(len(static), prefix, befores, rows, None)
 
@@ -93,8 +107,12 @@ class AdaptedModel:
         return self._pass(len(static), self.static_kv(static), pasts, rows, None)
 
     def logits(self, hidden: Tensor) -> Tensor:
-        """Apply the output head, in fp32."""
+        """Apply the output head, in fp32, with Granite's scaling and Gemma 2's softcap."""
         logits: Tensor = self._head(hidden)
+        if self._logits_scaling != 1.0:
+            logits = logits / self._logits_scaling
+        if self._logits_cap:
+            logits = torch.tanh(logits / self._logits_cap) * self._logits_cap
         return logits
 
     @contextmanager
@@ -159,7 +177,9 @@ class AdaptedModel:
         return split_rows(collected, rows)
 
     def _recall_tokens(self, static: tuple[int, ...]) -> int:
-        return _tokens(self.recall_bytes, self.static_kv(static) or (), len(static))
+        # What is recalled decides the last bits: its share must not depend on what has come yet.
+        budget = self.recall_bytes // (2 if self._trunk else 1)
+        return _tokens(budget, self.static_kv(static) or (), len(static))
 
     def _pass(
         self,
@@ -177,6 +197,7 @@ class AdaptedModel:
         offset, starts = offset + len(rows.lead), past or [0] * len(lengths)
         places = [offset + s + i for s, n in zip(starts, lengths, strict=True) for i in range(n)]
         places = [*range(len(rows.lead)), *places]
+        packed.reach = max(self._longest, 1 + max(places))
         ids = [*rows.lead, *(token for row in rows.tokens for token in row)]
         out = self._decoder(
             input_ids=torch.tensor([ids], device=self.device),
@@ -249,11 +270,17 @@ class _Bf16Linear(torch.nn.Linear):
         return narrow.to(input.dtype)
 
 
-def load_model(folder: Path, lora: Lora, *, precision: str = "fp32") -> AdaptedModel:
+def load_model(
+    folder: Path, lora: Lora, *, precision: str = "fp32", longest: int = 0
+) -> AdaptedModel:
     """Load the base, freeze it and add a fresh adapter.
 
+    longest: tokens of the longest prompt to come. A model whose sliding window is no shorter never
+    drops a token of them, so it is computed right; what is longer is refused when it comes.
+
     Raises:
-        RecipeError: the model cannot be loaded or lacks the target modules.
+        RecipeError: the model cannot be loaded, computes what training does not, or lacks the
+            target modules.
     """
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -261,13 +288,16 @@ def load_model(folder: Path, lora: Lora, *, precision: str = "fp32") -> AdaptedM
         base = AutoModelForCausalLM.from_pretrained(
             folder, dtype=torch.float32, attn_implementation=ATTENTION, local_files_only=True
         )
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, SafetensorError) as error:
         first = str(error).splitlines()[0]
         raise RecipeError(f"cannot be loaded as a model: {first}", where=str(folder)) from error
+    if not hasattr(base.get_decoder(), "layers"):  # type: ignore[no-untyped-call]
+        raise RecipeError(f"has no decoder layers `model.layers`; {UNTRAINABLE}", where=str(folder))
     base.requires_grad_(False)
     layers = int(base.config.get_text_config().num_hidden_layers)
     if lora.first_layer >= layers:
         raise RecipeError(f"lora.first_layer is {lora.first_layer}, the model has {layers} layers")
+    _require_linear(base.get_decoder(), lora, folder)  # type: ignore[no-untyped-call]
     config = LoraConfig(
         r=lora.rank,
         lora_alpha=lora.alpha,  # type: ignore[arg-type]
@@ -286,9 +316,27 @@ def load_model(folder: Path, lora: Lora, *, precision: str = "fp32") -> AdaptedM
     for module in peft.modules():
         if type(module) is LoraLinear:
             module.__class__ = _FusedLoraLinear
+    refuse_misunderstood(AdaptedModel(peft.eval(), longest=longest))
     if precision == "bf16" or (precision == "auto" and _multiplies_bf16(device)):
         _narrow(base.get_decoder())  # type: ignore[no-untyped-call]
     return AdaptedModel(peft.to(device).eval(), first_layer=lora.first_layer)
+
+
+def _require_linear(decoder: Any, lora: Lora, folder: Path) -> None:  # noqa: ANN401
+    """Refuse a target that is no linear layer of the decoder layers that get branches.
+
+    PEFT passes over one that it finds nowhere, and takes the embeddings and the head as well.
+    """
+    adapted: torch.nn.ModuleList = decoder.layers[lora.first_layer :]
+    linear = [path for path, one in adapted.named_modules() if isinstance(one, torch.nn.Linear)]
+    for name in lora.target_modules:
+        if not any(path.endswith(f".{name}") for path in linear):
+            known = ", ".join(sorted({path.rpartition(".")[2] for path in linear}))
+            raise RecipeError(
+                f"lora.target_modules: {name!r} is no linear layer of the decoder layers that get "
+                f"branches; they have {known}",
+                where=str(folder),
+            )
 
 
 def _multiplies_bf16(device: torch.device) -> bool:

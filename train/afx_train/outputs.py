@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from peft import PeftModel
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from afx_train.errors import RecipeError
@@ -19,7 +20,8 @@ from afx_train.recipe import Lora
 from afx_train.starts import Weights
 from afx_train.task import Task
 from agentflux.contracts.bundle import Calibration
-from agentflux.contracts.cards import AdapterCard, write_card
+from agentflux.contracts.cards import AdapterCard, read_card, write_card
+from agentflux.errors import ConfigError
 
 WEIGHTS = "adapter_model.safetensors"
 CONFIG = "adapter_config.json"
@@ -57,7 +59,7 @@ def write_adapter(
     folder: Path, peft: PeftModel, weights: Weights, task: Task, history: History, *, base: Base
 ) -> AdapterCard:
     """Write the adapter folder, by a temporary name; an older one is replaced."""
-    partial = folder.with_name(folder.name + ".writing")
+    partial = _partial(folder)
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     half = {name: tensor.to(torch.float16).contiguous() for name, tensor in weights.items()}
@@ -68,31 +70,74 @@ def write_adapter(
     config.inference_mode = True
     config.save_pretrained(str(partial))
     card = _card(task, history, base)
-    write_card(partial, card)
     (partial / LOG).write_text(_log(history), encoding="utf-8")
     (partial / "README.md").write_text(_readme(task, card, history, base), encoding="utf-8")
-    shutil.rmtree(folder, ignore_errors=True)
-    partial.rename(folder)
+    write_card(partial, card)  # last: a folder with its card is whole
+    _put_in_place(partial, folder)
     return card
 
 
+def take_up(folder: Path) -> None:
+    """Put in its place what was written whole when a kill came; what is not whole stays aside."""
+    partial = _partial(folder)
+    try:
+        whole = partial.is_dir() and read_card(partial) is not None
+    except ConfigError:
+        return
+    if whole:
+        _put_in_place(partial, folder)
+
+
+def work_folder(folder: Path) -> Path:
+    """The hidden folder beside an adapter's in which its job works; it goes with the job."""
+    return folder.with_name(f".{folder.name}")
+
+
+def _put_in_place(partial: Path, folder: Path) -> None:
+    """Two renames and no removal before them: at any moment a whole adapter is on the disk."""
+    replaced = work_folder(folder) / "replaced"
+    shutil.rmtree(replaced, ignore_errors=True)
+    if folder.exists():
+        replaced.parent.mkdir(exist_ok=True)
+        folder.rename(replaced)
+    partial.rename(folder)
+    shutil.rmtree(replaced, ignore_errors=True)
+
+
+def _partial(folder: Path) -> Path:
+    return folder.with_name(folder.name + ".writing")
+
+
 def read_weights(folder: Path) -> Weights:
-    """Read an adapter folder's weights."""
-    return load_file(folder / WEIGHTS)
+    """Read an adapter folder's weights.
+
+    Raises:
+        RecipeError: they are missing or damaged.
+    """
+    try:
+        return load_file(folder / WEIGHTS)
+    except (OSError, SafetensorError) as error:
+        raise RecipeError(f"cannot be read: {error}", where=str(folder / WEIGHTS)) from error
 
 
 def read_scale(folder: Path) -> float:
     """Read what an adapter's output is multiplied by: alpha/rank, alpha/sqrt(rank) with rslora.
 
     Raises:
-        RecipeError: PEFT's configuration is damaged.
+        RecipeError: PEFT's configuration is damaged, or gives some layers another rank or alpha.
     """
+    where = str(folder / CONFIG)
     try:
         config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
         rslora = bool(config.get("use_rslora"))
-        return Lora(rank=config["r"], alpha=config["lora_alpha"], rslora=rslora).scale
+        scale = Lora(rank=config["r"], alpha=config["lora_alpha"], rslora=rslora).scale
     except (ValueError, KeyError, AttributeError) as error:
-        raise RecipeError(f"cannot be read: {error}", where=str(folder / CONFIG)) from error
+        raise RecipeError(f"cannot be read: {error}", where=where) from error
+    for key in ("rank_pattern", "alpha_pattern"):
+        if config.get(key):
+            msg = f"{key} gives some layers a scale of their own; start from an adapter without it"
+            raise RecipeError(msg, where=where)
+    return scale
 
 
 def _card(task: Task, history: History, base: Base) -> AdapterCard:

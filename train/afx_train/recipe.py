@@ -139,8 +139,9 @@ class AdapterPlan(_Section):
     subtask: Role
     """route, select or arguments; joint learns the examples of several other adapters."""
     each: Literal["tool_set", "tool"] | None = None
-    """One such adapter for each tool set of the data, or for each tool that it calls;
-    `{tool_set}` and `{tool}` stand in the name (and in warm_start or delta_of)."""
+    """One such adapter for each tool set of the data, or for each tool, with calls to learn in the
+    train and the dev split; `{tool_set}` and `{tool}` stand in the name (and in warm_start or
+    delta_of)."""
     tool_set: str | None = None
     """The tool set that it serves."""
     tool: str | None = None

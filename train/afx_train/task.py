@@ -76,6 +76,21 @@ class Task:
         """All examples of the dev split."""
         return tuple(example for part in self.parts for example in part.dev)
 
+    @property
+    def longest(self) -> int:
+        """Tokens of the longest prompt, with its answer, that training or the dev split has."""
+        learned = (
+            example
+            for part in self.parts
+            for example in part.train
+            if example.width <= part.settings.examples.max_row_tokens
+        )
+        prefix = {
+            group: max(len(v.static) + len(v.lead) for v in variants)
+            for group, variants in self.variants.items()
+        }
+        return max(prefix[example.group] + example.width for example in (*learned, *self.dev))
+
     def examples(self, split: Split) -> tuple[Example, ...]:
         """All examples of any split."""
         return tuple(example for part in self.parts for example in part.maker.make(split))

@@ -49,6 +49,11 @@ class Trajectory(_Model):
     verified: bool = True
 
 
+def first_call_of(trajectory: Trajectory) -> Trajectory:
+    """Keep the first call only: later ones would follow on results that nobody has seen."""
+    return trajectory.model_copy(update={"steps": trajectory.steps[:1]})
+
+
 def read_trajectories(path: Path) -> list[Trajectory]:
     """Read a JSONL file.
 

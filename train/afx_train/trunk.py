@@ -32,7 +32,7 @@ class Trunk:
         self._below, self._first = list(layers[:first]), layers[first]
         self._company: dict[RowKey, tuple[RowKey, ...]] = {}
         self._kept: OrderedDict[RowKey, Tensor] = OrderedDict()
-        self._bytes = 0
+        self.kept_bytes = 0
 
     def __bool__(self) -> bool:
         return bool(self._below)
@@ -62,14 +62,14 @@ class Trunk:
                 self._run(self._company[key], compute)
             self._kept.move_to_end(key)
             found.append(self._kept[key])
-        while self._bytes > budget and len(self._kept) > 1:
-            self._bytes -= self._kept.popitem(last=False)[1].nbytes
+        while self.kept_bytes > budget and len(self._kept) > 1:
+            self.kept_bytes -= self._kept.popitem(last=False)[1].nbytes
         return torch.cat(found)
 
     def forget(self) -> None:
         """Drop what is kept."""
         self._kept.clear()
-        self._bytes = 0
+        self.kept_bytes = 0
 
     def _run(self, rows: Sequence[RowKey], compute: Callable[[Sequence[RowKey]], object]) -> None:
         lengths = [len(before) + len(tokens) for _, before, tokens in rows]
@@ -77,7 +77,7 @@ class Trunk:
         for row, part in zip(rows, parts, strict=True):
             if row not in self._kept:
                 self._kept[row] = part[len(row[1]) :].clone()
-                self._bytes += self._kept[row].nbytes
+                self.kept_bytes += self._kept[row].nbytes
 
     def _stopped(
         self, compute: Callable[[Sequence[RowKey]], object], rows: Sequence[RowKey]

@@ -29,7 +29,7 @@ def held_to_what_is_shown(
     named = {
         path
         for path, text in leaves
-        if path in seen.named and strange_names(text, seen.worded[path], shown, listed)
+        if path in seen.named and strange_names(text, seen.worded.get(path, ()), shown, listed)
     }
     told, paths = absolute_paths([situation.context]), absolute_paths(shown_texts(situation))
     strays = {p for p, text in leaves if told and p in seen.folders and not is_shown(text, paths)}

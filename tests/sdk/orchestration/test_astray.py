@@ -38,3 +38,11 @@ def test_the_folder_itself_is_no_file_that_the_request_names() -> None:
 
 def test_what_cannot_be_read_is_held_to_nothing() -> None:
     assert not held_to_what_is_shown(None, SEEN, Situation(request="x", context="repo: /srv/a"))
+
+
+def test_names_are_looked_for_where_the_parameters_own_words_are_not_known() -> None:
+    tool = CatalogTool(tool_set="sqlite", name="read_query", sha256="0" * 64, named=("query",))
+    situation = Situation(request="show the orders", context="Tables: orders, items")
+    for query, strays in [("items of ordr", {"query"}), ("items", set())]:
+        found = held_to_what_is_shown({"query": query}, tool, situation)
+        assert {*found.named} == strays

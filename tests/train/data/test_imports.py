@@ -85,6 +85,31 @@ def test_xlam_types_optional_parameters_and_parallel_calls(tmp_path: Path) -> No
     assert report.rejected == {"value stands nowhere in the request": 1}
 
 
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ({"type": "str"}, {"type": "int"}),
+        ({"type": "int"}, {"type": "int, optional"}),
+        ({"type": "int", "enum": [3]}, {"type": "int", "enum": [7]}),
+    ],
+)
+def test_tools_of_one_name_that_take_other_values_are_two_tools(
+    tmp_path: Path, one: dict[str, Any], other: dict[str, Any]
+) -> None:
+    rows = []
+    for said, kind in (("3", one), ("7", other)):
+        tool = {"name": "set_level", "description": "Set it.", "parameters": {"level": kind}}
+        level = said if kind["type"] == "str" else int(said)
+        call = {"name": "set_level", "arguments": {"level": level}}
+        rows.append({"query": f"set level to {said}", "tools": [tool], "answers": [call]})
+    corpus, _ = _import("xlam", _lines(tmp_path / "xlam.jsonl", rows), tmp_path / "out")
+    first, second = (_calls(corpus, row["query"])[0] for row in rows)
+    assert first.tool_set != second.tool_set
+    assert first.arguments == {"level": "3" if one["type"] == "str" else 3}
+    schemas = [corpus.tool(step).spec.input_schema for step in (first, second)]
+    assert schemas[0] != schemas[1]
+
+
 def test_bfcl_accepted_values_and_requests_without_a_call(tmp_path: Path) -> None:
     question = [[{"role": "user", "content": "Is Bakery Nord open, below 2 euros, in 0150?"}]]
     irrelevant = [[{"role": "user", "content": "Write me a poem."}]]

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from afx_train.corpus import load_corpus
+from afx_train.data.folder import TAUGHT, write_folder
 from afx_train.data.parts import Cut, cut_folder
 from afx_train.errors import DataError
 from afx_train.trajectory import Trajectory, TrajectoryStep, write_trajectories
@@ -92,3 +93,25 @@ def test_a_folder_cut_from_another_counts_once_where_requests_are_counted(tmp_pa
     both = load_corpus([source, tmp_path / "parts"])
     assert both.whole().worlds == both.worlds[:1]
     assert load_corpus([source]).whole().worlds == both.worlds[:1]
+
+
+def test_a_folder_written_again_has_no_tool_set_and_no_teacher_s_requests_of_before(
+    tmp_path: Path,
+) -> None:
+    _folder(tmp_path / "data")
+    out = tmp_path / "parts"
+    cut_folder(tmp_path / "data", out, Cut(most=1))
+    (out / TAUGHT).write_bytes((out / "train.jsonl").read_bytes())
+    cut_folder(tmp_path / "data", out, Cut(most=7))
+    again = load_corpus([out])
+    cut_folder(tmp_path / "data", tmp_path / "fresh", Cut(most=7))
+    assert again == load_corpus([tmp_path / "fresh"])
+
+
+def test_what_cannot_be_written_leaves_the_file_that_was_there(tmp_path: Path) -> None:
+    tool = {"name": "act", "description": "Acts.", "inputSchema": {"type": "object"}}
+    write_folder(tmp_path, [], {"shop": [tool]}, dropped={})
+    whole = (tmp_path / "tools" / "shop.json").read_bytes()
+    with pytest.raises(UnicodeEncodeError):
+        write_folder(tmp_path, [], {"shop": [tool | {"description": "\ud800"}]}, dropped={})
+    assert (tmp_path / "tools" / "shop.json").read_bytes() == whole

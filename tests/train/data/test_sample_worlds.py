@@ -10,6 +10,7 @@ import pytest
 from train.data.shelf import SAMPLE
 
 from afx_train.data.build import build_dataset
+from afx_train.data.folder import TAUGHT
 from afx_train.data.grammar import load_phrasings
 from afx_train.data.worlds import Need, World, load_worlds
 from afx_train.errors import DataError
@@ -155,6 +156,21 @@ def test_a_workspace_that_its_world_cannot_make_is_refused_with_its_place(
     with pytest.raises(DataError, match=says) as raised:
         build_dataset(five_sets, SAMPLE / "worlds.py", None, tmp_path / "out")
     assert "own.yaml" in str(raised.value)
+
+
+def test_a_second_build_leaves_no_tool_set_and_no_teacher_s_requests_of_before(
+    tmp_path: Path, five_sets: Path
+) -> None:
+    out = tmp_path / "out"
+    for _ in range(2):
+        build_dataset(five_sets, SAMPLE / "worlds.py", None, out, only=["time"])
+        built = {path.relative_to(out): path.read_bytes() for path in out.rglob("*.json*")}
+        (out / "tools" / "calendar.json").write_text("[]", encoding="utf-8")
+        (out / TAUGHT).write_text("", encoding="utf-8")
+    assert {path.name for path in built} == {
+        *(f"{name}.json" for name in ("filesystem", "git", "memory", "sqlite", "time", "report")),
+        *(f"{split}.jsonl" for split in ("train", "dev", "test")),
+    }
 
 
 def test_an_error_that_a_server_tells_as_a_result_is_no_right_call(

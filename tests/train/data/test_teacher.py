@@ -4,6 +4,7 @@ import asyncio
 import json
 import threading
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -14,10 +15,11 @@ from train.tiny import write_data
 
 from afx_train.corpus import load_corpus
 from afx_train.data.endpoint import Endpoint, Messages, Teacher
+from afx_train.data.folder import TAUGHT
 from afx_train.data.generate import drafts
 from afx_train.data.grammar import load_phrasings
-from afx_train.data.lessons import TAUGHT, Lesson, estimated_cost, lesson_items, teach
-from afx_train.data.teach import LEVELS, composed, reworded
+from afx_train.data.lessons import Lesson, estimated_cost, lesson_items, teach
+from afx_train.data.teach import LEVELS, Known, composed, reworded
 from afx_train.data.verify import Servers
 from afx_train.data.worlds import World
 from afx_train.errors import TeacherFailed
@@ -152,7 +154,7 @@ def test_rewordings_keep_their_values_their_split_and_their_calls(api: Api, tmp_
     texts = ["show me a b.txt", "Read: a b.txt, please!", "show me the file", "", "x" * 700]
     api.answers = [(200, f"Sure!\n```json\n{json.dumps(texts)}\n```"), (200, "no idea")]
     teacher = Asking(api, tmp_path / "cache").teacher
-    taught = reworded([item], teacher, count=5)
+    taught = reworded([item], teacher, count=5, known=frozenset())
     (made,) = taught.trajectories
     assert made.request == "show me a b.txt"
     assert made.id.startswith("taught/")
@@ -180,6 +182,19 @@ def test_a_lesson_enlarges_the_data_folder_and_is_no_lesson_itself(
     assert lesson_items(data, limit=2, seed=1) == items
 
 
+@pytest.mark.parametrize("split", ["dev", "test"])
+def test_a_request_of_another_split_is_not_taught(api: Api, tmp_path: Path, split: str) -> None:
+    data = write_data(tmp_path / "data")
+    items = lesson_items(data, limit=0, seed=1)
+    kept = next(t for t in load_corpus([data]).trajectories if t.split == split and t.steps)
+    item = next(t for t in items if t.steps[0].tool == kept.steps[0].tool)
+    api.answers = [(200, json.dumps([f"{kept.request.upper()}!"]))]
+    report, taught = teach(data, Asking(api, tmp_path / "cache").teacher, [item], Lesson(count=1))
+    assert taught.trajectories == []
+    assert taught.dropped == {"repeats a known request": len(LEVELS)}
+    assert not report.leaks
+
+
 def test_new_requests_are_executed_before_they_count(
     api: Api, tmp_path: Path, grammars: Path, shelf: Mapping[str, World]
 ) -> None:
@@ -196,25 +211,55 @@ def test_new_requests_are_executed_before_they_count(
     broken = good | {"steps": [{"tool": "take", "arguments": {"item": 3}}]}
     training = sum(d.trajectory.split == "train" for d in made)
     assert training >= 2
+    every = Known.of(draft.trajectory for draft in made)
 
-    def run(answer: object, client: Answering) -> list[Any]:
+    def run(answer: object, client: Answering, known: Known = every) -> list[Any]:
         api.answers = [(200, answer if isinstance(answer, str) else json.dumps(answer))]
         teacher = Asking(api, tmp_path / f"cache{len(api.asked)}").teacher
 
         async def all_of_it() -> list[Any]:
             servers = Servers({"shelf": client})  # type: ignore[dict-item]
-            return [found async for found in composed(made, tools, teacher, servers)]
+            return [found async for found in composed(made, tools, teacher, servers, known)]
 
         return asyncio.run(all_of_it())
 
     found = run(good, Answering("here is /real/cup"))
-    assert len(found) == training
+    assert found[1:] == ["repeats a known request"] * (training - 1)
     assert found[0].request == "bring me the cup"
     assert found[0].steps[0].observation == "here is /shown/cup"
     assert found[0].verified
     assert set(run(good, Answering("gone", is_error=True))) == {"rejected by the server"}
-    assert set(run(unknown, Answering("ok"))) == {"unknown tool"}
+    assert set(run(unknown, Answering("ok"))) == {"unknown tool, or one kept from training"}
     assert set(run(invented, Answering("ok"))) == {"value stands nowhere"}
     assert set(run(broken, Answering("ok"))) == {"arguments break the schema"}
     assert set(run("I would rather not", Answering("ok"))) == {"answer is no JSON object"}
     assert set(run({"request": 1}, Answering("ok"))) == {"answer has another form"}
+    kept = made[0].trajectory.model_copy(update={"request": "Bring me: the cup!"})
+    asked_before = replace(every, requests=Known.of([kept]).requests)
+    assert set(run(good, Answering("ok"), asked_before)) == {"repeats a known request"}
+
+
+def test_a_tool_that_the_training_split_does_not_call_is_in_no_new_request(
+    api: Api, tmp_path: Path, grammars: Path, shelf: Mapping[str, World]
+) -> None:
+    phrasings = [p for p in load_phrasings(grammars) if not p.expect_error]
+    made = list(drafts(phrasings, shelf, fills={(p.group, p.ask): 1 for p in phrasings}, seed=3))
+    tools = {"shelf": [{"name": n, "inputSchema": {"type": "object"}} for n in ("take", "drop")]}
+    dropping = {"request": "let the cup go", "steps": [{"tool": "drop", "arguments": {}}]}
+    api.answers = [(200, json.dumps(dropping))]
+    teacher = Asking(api, tmp_path).teacher
+
+    def run(known: Known) -> set[object]:
+        async def all_of_it() -> set[object]:
+            servers = Servers({"shelf": Answering("ok")})  # type: ignore[dict-item]
+            return {found async for found in composed(made, tools, teacher, servers, known)}
+
+        return asyncio.run(all_of_it())
+
+    trained = Known.of(draft.trajectory for draft in made)
+    assert run(trained) == {"unknown tool, or one kept from training"}
+    assert '"drop"' not in json.dumps(api.asked[-1]["messages"]).replace("\\", "")
+    asked = len(api.asked)
+    test_split = [d.trajectory.model_copy(update={"split": "test"}) for d in made]
+    assert run(Known.of(test_split)) == set()
+    assert len(api.asked) == asked, "no draft is left to ask about"

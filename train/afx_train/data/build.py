@@ -14,14 +14,14 @@ from pathlib import Path
 from typing import Any
 
 from afx_train.data.check import DataReport, check
+from afx_train.data.folder import write_data
 from afx_train.data.generate import Draft, drafts, fills_of
 from afx_train.data.grammar import Phrasing, load_phrasings
 from afx_train.data.verify import Rejected, running, verified
 from afx_train.data.worlds import World, load_worlds
 from afx_train.errors import DataError
-from afx_train.trajectory import Split, Trajectory, write_trajectories
+from afx_train.trajectory import Trajectory
 
-SPLITS: tuple[Split, ...] = ("train", "dev", "test")
 MAX_FAILURES_KEPT = 40
 HOPELESS_AFTER = 50
 _MEMORY_DISK = Path("/dev/shm")  # noqa: S108 - a folder of our own is made in it
@@ -52,6 +52,8 @@ def build_dataset(  # noqa: PLR0913 - each is an option of the command
     progress: Progress | None = None,
 ) -> DataReport:
     """Write `train|dev|test.jsonl`, `tools/<set>.json` and `report.json` into `out`.
+
+    A `taught.jsonl` there was made of other data and goes.
 
     tools: a folder of tools/list files to check the running servers' tools against.
     only: restrict the build to these tool sets (for a quick look).
@@ -212,23 +214,11 @@ def _write(
     listed: Mapping[str, list[dict[str, Any]]],
     tally: _Tally,
 ) -> DataReport:
-    (out / "tools").mkdir(parents=True, exist_ok=True)
-    for name, tools in listed.items():
-        _write_json(out / "tools" / f"{name}.json", tools)
-    for split in SPLITS:
-        write_trajectories(out / f"{split}.jsonl", [i for i in items if i.split == split])
     report = check(items, listed).with_build(
         styles=dict(tally.styles.most_common()),
         rejected=dict(tally.rejected.most_common()),
         failures=tuple(tally.failures[:MAX_FAILURES_KEPT]),
         repeated=len(tally.done) - len(items),
     )
-    _write_json(out / "report.json", report.as_json())
+    write_data(out, items, listed, report, indent=2)
     return report
-
-
-def _write_json(path: Path, document: object) -> None:
-    partial = path.with_name(path.name + ".partial")
-    text = json.dumps(document, ensure_ascii=False, indent=2)
-    partial.write_text(text + "\n", encoding="utf-8")
-    partial.replace(path)

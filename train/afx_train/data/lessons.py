@@ -3,30 +3,38 @@
 import asyncio
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from random import Random
 
 from afx_train.corpus import load_corpus
-from afx_train.data.check import DataReport, check
+from afx_train.data.check import DataReport, check, words_only
 from afx_train.data.endpoint import Teacher
+from afx_train.data.folder import TAUGHT
 from afx_train.data.generate import drafts, fills_of
 from afx_train.data.grammar import load_phrasings
-from afx_train.data.teach import LEVELS, TAUGHT_ID, Taught, composed, reworded, rewording_question
+from afx_train.data.teach import (
+    LEVELS,
+    Known,
+    Taught,
+    composed,
+    is_taught,
+    reworded,
+    rewording_question,
+)
 from afx_train.data.verify import running
 from afx_train.data.worlds import load_worlds
 from afx_train.errors import DataError
 from afx_train.trajectory import Trajectory, write_trajectories
 
-TAUGHT = "taught.jsonl"
 _ANSWER_CHARS = 300
 
 
 def lesson_items(data: Path, *, limit: int, seed: int) -> list[Trajectory]:
     """The training trajectories to reword: `limit` of them (0: all), drawn by the seed."""
     items = [t for t in load_corpus([data]).trajectories if t.split == "train" and t.steps]
-    items = [t for t in items if not _is_taught(t)]
+    items = [t for t in items if not is_taught(t)]
     if not items:
         raise DataError("has no training trajectories with calls", where=str(data))
     return Random(seed).sample(items, limit) if 0 < limit < len(items) else items
@@ -58,31 +66,36 @@ def teach(
 ) -> tuple[DataReport, Taught]:
     """Write `taught.jsonl` into the data folder and return the report on the whole folder.
 
+    No request of any split is written again, and no tool called that the training split does not
+    call: both would train on what the test split asks.
+
     Raises:
         TeacherFailed: the endpoint fails. What it answered before stays in the cache.
         DataError: the data, the phrasings or the worlds do not fit together.
     """
-    corpus = load_corpus([data])
-    taught = reworded(items, teacher, count=lesson.count)
+    known = Known.of(load_corpus([data]).trajectories)
+    taught = reworded(items, teacher, count=lesson.count, known=known.requests)
     if lesson.new:
-        more = asyncio.run(_compose(teacher, lesson))
+        more = asyncio.run(_compose(teacher, lesson, _with(known, taught)))
         taught.trajectories += more.trajectories
         taught.dropped += more.dropped
-    known = {(t.request, t.context) for t in corpus.trajectories if not _is_taught(t)}
-    fresh = [t for t in taught.trajectories if (t.request, t.context) not in known]
-    write_trajectories(data / TAUGHT, fresh)
+    write_trajectories(data / TAUGHT, taught.trajectories)
     whole = load_corpus([data])
     report = check(whole.trajectories, whole.listed()).with_build(
-        styles={"taught": len(fresh)}, rejected=dict(taught.dropped), failures=(), repeated=0
+        styles={"taught": len(taught.trajectories)},
+        rejected=dict(taught.dropped),
+        failures=(),
+        repeated=0,
     )
     return report, taught
 
 
-def _is_taught(item: Trajectory) -> bool:
-    return item.id.startswith(TAUGHT_ID)
+def _with(known: Known, taught: Taught) -> Known:
+    words = {words_only(item.request) for item in taught.trajectories}
+    return replace(known, requests=known.requests | words)
 
 
-async def _compose(teacher: Teacher, lesson: Lesson) -> Taught:
+async def _compose(teacher: Teacher, lesson: Lesson, known: Known) -> Taught:
     grammars, worlds, seed = lesson.grammars, lesson.worlds, lesson.seed
     if grammars is None or worlds is None:
         raise DataError("new requests need --grammars and --worlds to be executed on")
@@ -95,7 +108,7 @@ async def _compose(teacher: Teacher, lesson: Lesson) -> Taught:
         async with running({name: world.server for name, world in made.items()}) as servers:
             tools = await servers.tools()
             chosen = islice(drafts(phrasings, made, fills=fills, seed=seed), lesson.new)
-            async for found in composed(chosen, tools, teacher, servers):
+            async for found in composed(chosen, tools, teacher, servers, known):
                 if isinstance(found, str):
                     taught.dropped[found] += 1
                 else:

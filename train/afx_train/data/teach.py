@@ -7,8 +7,8 @@ to succeed on the real servers.
 import json
 import re
 from collections import Counter
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence, Set
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, cast
 
 from jsonschema import SchemaError
@@ -51,12 +51,38 @@ class Asked(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Known:
+    """What a data folder has already.
+
+    requests: of all its splits, their words only. called: (tool set, tool) that its training split
+    calls; all others are kept from training.
+    """
+
+    requests: Set[str]
+    called: Set[tuple[str, str]]
+
+    @classmethod
+    def of(cls, items: Iterable[Trajectory]) -> "Known":
+        """What these trajectories, without a teacher's, have."""
+        own = [item for item in items if not is_taught(item)]
+        return cls(
+            requests={words_only(item.request) for item in own},
+            called={(s.tool_set, s.tool) for i in own if i.split == "train" for s in i.steps},
+        )
+
+
 @dataclass(slots=True)
 class Taught:
     """What came of the lessons, and what was dropped, by reason."""
 
     trajectories: list[Trajectory] = field(default_factory=list[Trajectory])
     dropped: Counter[str] = field(default_factory=Counter[str])
+
+
+def is_taught(item: Trajectory) -> bool:
+    """Whether a teacher wrote its request."""
+    return item.id.startswith(TAUGHT_ID)
 
 
 def rewording_question(item: Trajectory, level: str, count: int) -> Messages:
@@ -77,19 +103,22 @@ def rewording_question(item: Trajectory, level: str, count: int) -> Messages:
     ]
 
 
-def reworded(items: Iterable[Trajectory], teacher: Asked, *, count: int) -> Taught:
-    """Let the teacher reword requests of the training split, each at every level."""
-    taught, known = Taught(), set[str]()
+def reworded(items: Iterable[Trajectory], teacher: Asked, *, count: int, known: Set[str]) -> Taught:
+    """Let the teacher reword requests of the training split, each at every level.
+
+    known: the words of requests, of any split, that are not to be written again.
+    """
+    taught = Taught()
     chosen = [item for item in items if item.split == "train" and item.steps]
-    known.update(words_only(item.request) for item in chosen)
+    seen = {*known, *(words_only(item.request) for item in chosen)}
     for item in chosen:
         for level in LEVELS:
             answer = teacher.ask(rewording_question(item, level, count))
             for number, text in enumerate(_texts(answer)[:count], start=1):
-                if reason := _unfit(text, item, level, known):
+                if reason := _unfit(text, item, level, seen):
                     taught.dropped[reason] += 1
                     continue
-                known.add(words_only(text))
+                seen.add(words_only(text))
                 new = {"id": f"{TAUGHT_ID}{item.id}-{level}{number}", "request": text}
                 taught.trajectories.append(item.model_copy(update=new))
     return taught
@@ -121,30 +150,42 @@ async def composed(
     tools: Mapping[str, Sequence[Mapping[str, Any]]],
     teacher: Asked,
     servers: Verifier,
+    known: Known,
 ) -> AsyncIterator[Trajectory | str]:
     """Yield new trajectories, executed on the draft's scene; or why there is none.
 
-    Drafts of other splits, of errors and of several tool sets are passed over.
+    Drafts of other splits, of errors, of several tool sets and of tools kept from training are
+    passed over.
     """
-    levels = _cycle(tuple(LEVELS))
+    levels, asked = _cycle(tuple(LEVELS)), set(known.requests)
     for draft in drafts:
-        sets = {step.tool_set for step in draft.trajectory.steps}
-        if draft.trajectory.split != "train" or draft.expect_error or len(sets) != 1:
+        if not _teachable(draft, known):
             continue
-        level, listed = next(levels), tools[next(iter(sets))]
+        level, tool_set = next(levels), draft.trajectory.steps[0].tool_set
+        listed = [tool for tool in tools[tool_set] if (tool_set, tool["name"]) in known.called]
         written = _composition(teacher.ask(request_question(draft, listed, level)), draft)
-        if reason := written if isinstance(written, str) else _unsound(written, listed):
-            yield reason
+        if not isinstance(written, str):
+            written = _unsound(written, listed, asked) or written
+        if isinstance(written, str):
+            yield written
             continue
         try:
-            trajectory = cast("Trajectory", written)
-            yield await servers.verify(
-                Draft(
-                    trajectory=trajectory, scenes=draft.scenes, style="teacher", expect_error=False
-                )
-            )
+            made = await servers.verify(replace(draft, trajectory=written, style="teacher"))
         except Rejected:
             yield "rejected by the server"
+            continue
+        asked.add(words_only(made.request))
+        yield made
+
+
+def _teachable(draft: Draft, known: Known) -> bool:
+    steps = draft.trajectory.steps
+    return (
+        draft.trajectory.split == "train"
+        and not draft.expect_error
+        and len({step.tool_set for step in steps}) == 1
+        and all((step.tool_set, step.tool) in known.called for step in steps)
+    )
 
 
 def _composition(answer: str, draft: Draft) -> Trajectory | str:
@@ -170,13 +211,15 @@ def _composition(answer: str, draft: Draft) -> Trajectory | str:
         return "answer has another form"
 
 
-def _unsound(item: Trajectory, listed: Sequence[Mapping[str, Any]]) -> str:
+def _unsound(item: Trajectory, listed: Sequence[Mapping[str, Any]], known: Set[str]) -> str:
     by_name = {tool["name"]: tool for tool in listed}
     if not item.steps or not item.request or len(item.request) > _LONGEST:
         return "no request or no call"
+    if words_only(item.request) in known:
+        return "repeats a known request"
     for step in item.steps:
         if step.tool not in by_name:
-            return "unknown tool"
+            return "unknown tool, or one kept from training"
         try:
             fits = argument_validator(by_name[step.tool]["inputSchema"]).is_valid(step.arguments)
         except SchemaError:

@@ -1,6 +1,7 @@
 """What every converter yields, and how rows become a data folder's tools and trajectories."""
 
 import hashlib
+import json
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -156,7 +157,7 @@ def _typed(value: object, schema: JsonObject) -> object:
 
 
 def _identity(tool: Tool) -> str:
-    text = f"{tool.field}\n{tool.description}\n{sorted(tool.schema.get('properties', {}))}"
+    text = f"{tool.field}\n{tool.description}\n{json.dumps(tool.schema, sort_keys=True)}"
     return hashlib.sha256(text.encode()).hexdigest()
 
 
