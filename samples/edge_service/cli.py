@@ -24,6 +24,7 @@ keys = typer.Typer(
     pretty_exceptions_enable=False,
     help="Make, list and revoke the keys of the service.",
 )
+ConfigOption = Annotated[Path | None, typer.Option(help="TOML file with settings.")]
 DataOption = Annotated[Path | None, typer.Option(help="Folder for keys, runs and journals.")]
 
 
@@ -33,7 +34,7 @@ def run(
         Path | None, typer.Argument(help="Folder written by `afx-export build`.")
     ] = None,
     mcp: Annotated[Path | None, typer.Option(help="mcpServers JSON of the agent's tools.")] = None,
-    config: Annotated[Path | None, typer.Option(help="TOML file with settings.")] = None,
+    config: ConfigOption = None,
     host: Annotated[str | None, typer.Option(help="Address; default 127.0.0.1.")] = None,
     port: Annotated[int | None, typer.Option(help="Port; 0 takes a free one.")] = None,
     data: DataOption = None,
@@ -78,16 +79,17 @@ def add_key(
     tenant: Annotated[
         str | None, typer.Option(help="Whose runs it sees; default: a tenant of its own.")
     ] = None,
+    config: ConfigOption = None,
     data: DataOption = None,
 ) -> None:
     """Make a key and print it. It is shown this once; the service keeps only its hash."""
-    sys.stdout.write(_keys(data).create(name, tenant=tenant) + "\n")
+    sys.stdout.write(_keys(config, data).create(name, tenant=tenant) + "\n")
 
 
 @keys.command("list")
-def list_keys(data: DataOption = None) -> None:
+def list_keys(config: ConfigOption = None, data: DataOption = None) -> None:
     """List the keys, without their secrets."""
-    for key in _keys(data).all():
+    for key in _keys(config, data, made=True).all():
         state = "revoked" if key.revoked_at else "valid"
         sys.stdout.write(f"{key.id}  {state:<8} {key.tenant:<16} {key.name}\n")
 
@@ -95,10 +97,11 @@ def list_keys(data: DataOption = None) -> None:
 @keys.command("revoke")
 def revoke_key(
     key_id: Annotated[str, typer.Argument(help="The id that `list` shows.")],
+    config: ConfigOption = None,
     data: DataOption = None,
 ) -> None:
     """End a key; a running service refuses it from its next request on."""
-    _keys(data).revoke(key_id)
+    _keys(config, data, made=True).revoke(key_id)
 
 
 def main() -> NoReturn:
@@ -126,12 +129,18 @@ def main() -> NoReturn:
     sys.exit(0)
 
 
-def _keys(data: Path | None) -> "Keys":
-    from edge_service.database import Database
+def _keys(config: Path | None, data: Path | None, *, made: bool = False) -> "Keys":
+    """Open the keys that the service would take. made: a folder without any is refused."""
+    from agentflux import errors
+    from edge_service.database import FILE, Database
     from edge_service.security.keys import Keys
     from edge_service.settings import data_folder
 
-    return Keys(Database(data_folder(data)))
+    folder = data_folder(data, config=config)
+    if made and not (folder / FILE).is_file():
+        text = f"has no {FILE}: give the service's folder with --data, or its file with --config"
+        raise errors.ConfigError(text, where=str(folder))
+    return Keys(Database(folder))
 
 
 def _fail(error: Exception, code: int) -> NoReturn:

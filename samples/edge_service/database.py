@@ -1,13 +1,15 @@
 """One SQLite file for keys, runs and events; a connection for each thread."""
 
+import os
 import sqlite3
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from agentflux import AgentFluxError
 
+FILE = "service.db"
 SCHEMA_VERSION = 1
 _SCHEMA = """
 CREATE TABLE keys (
@@ -33,22 +35,22 @@ class Database:
     """Short transactions from any thread. Killed at any moment, what was committed stays."""
 
     def __init__(self, folder: Path) -> None:
-        """Open or make the database; the folder is readable by its owner only.
+        """Open or make the database; only its owner can read it, in whatever folder it lies.
 
         Raises:
             DatabaseError: the folder or the file cannot be used, or is of another version.
         """
-        self.path = folder / "service.db"
+        self.path = folder / FILE
         self._local = threading.local()
         try:
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            _only_for_its_owner(self.path)
             with self.write() as connection:
                 (version,) = connection.execute("PRAGMA user_version").fetchone()
                 if version == 0:
                     for statement in _SCHEMA.split(";"):
                         connection.execute(statement)
                     connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
-            self.path.chmod(0o600)
         except (OSError, sqlite3.Error) as error:
             raise DatabaseError(f"{self.path}: cannot be used as a database: {error}") from error
         if version not in (0, SCHEMA_VERSION):
@@ -82,3 +84,13 @@ class Database:
             connection.execute("PRAGMA secure_delete = ON")
             self._local.connection = connection
         return connection
+
+
+def _only_for_its_owner(path: Path) -> None:
+    """Make the file before SQLite does, which gives its mode of then to `-wal` and `-shm`."""
+    with suppress(FileExistsError):
+        # Only a file of our own making is closed: that drops SQLite's locks on it in this process.
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
+    for file in (path, *path.parent.glob(f"{path.name}-*")):
+        with suppress(FileNotFoundError):
+            file.chmod(0o600)

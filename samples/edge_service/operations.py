@@ -1,5 +1,7 @@
 """Health, metrics, the tool catalog and what the page's charts show."""
 
+import asyncio
+
 from fastapi import APIRouter, Request
 from pydantic import BaseModel, ConfigDict
 from starlette.responses import JSONResponse, Response
@@ -25,6 +27,8 @@ class ToolView(BaseModel):
     name: str
     description: str
     read_only: bool | None
+    destructive: bool | None
+    idempotent: bool | None
     asks: bool
     input_schema: dict[str, object]
 
@@ -39,7 +43,8 @@ class ToolSetView(BaseModel):
 class HeldView(BaseModel):
     """A tool that changed since the bundle was exported, or since it was accepted.
 
-    It cannot be called until a person accepts it as it is now. sha256: of what is shown here.
+    It cannot be called until a person accepts it as it is now. sha256: of name, description, schema
+    and the three hints.
     """
 
     tool_set: str
@@ -117,32 +122,23 @@ async def metrics(request: Request) -> Response:
 @router.get("/v1/tools", responses={401: {"model": ErrorAnswer}})
 async def tools(request: Request) -> Catalog:
     """List the tools of the service's own servers."""
-    return _catalog(parts_of(request))
+    return await asyncio.to_thread(_catalog, parts_of(request))
 
 
 @router.post("/v1/tools/accept", responses={409: {"model": ErrorAnswer}})
 async def accept_tool(request: Request, accepted: Acceptance) -> Catalog:
     """Accept a held tool exactly as it was shown."""
     parts = parts_of(request)
-    held = next(
-        (
-            one.tool
-            for one in parts.agent.held
-            if (one.tool.tool_set, one.tool.name) == (accepted.tool_set, accepted.tool)
-        ),
-        None,
-    )
-    if held is None or held.sha256 != accepted.sha256:
-        text = "no tool is held that looks like this; read the catalog again"
-        raise Problem(409, text, "not_held", "tool")
+    accept = parts.agent.accept
     try:
-        parts.agent.accept(accepted.tool_set, accepted.tool)
+        await asyncio.to_thread(accept, accepted.tool_set, accepted.tool, sha256=accepted.sha256)
     except errors.ConfigError as error:
         raise Problem(409, str(error), "not_held", "tool") from error
-    return _catalog(parts)
+    return await asyncio.to_thread(_catalog, parts)
 
 
 def _catalog(parts: Parts) -> Catalog:
+    """Ask for all tools. Waits while a tool server restarts, so not in the event loop."""
     manifest = parts.agent.manifest
     return Catalog(
         bundle=manifest.name,
@@ -155,7 +151,7 @@ def _catalog(parts: Parts) -> Catalog:
             HeldView(
                 tool_set=one.tool.tool_set,
                 since=one.since,
-                sha256=one.tool.sha256,
+                sha256=one.sha256,
                 tool=_tool(parts, one.tool),
             )
             for one in parts.agent.held
@@ -168,6 +164,8 @@ def _tool(parts: Parts, tool: ToolSpec) -> ToolView:
         name=tool.name,
         description=tool.description,
         read_only=tool.read_only,
+        destructive=tool.destructive,
+        idempotent=tool.idempotent,
         asks=parts.settings.approve == "ask" and not reads(tool),
         input_schema=dict(tool.input_schema),
     )

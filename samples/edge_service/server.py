@@ -1,6 +1,7 @@
 """The process: opens the bundle, listens, and stops in order."""
 
 import asyncio
+import atexit
 import logging
 import signal
 import socket
@@ -12,6 +13,7 @@ from fastapi import FastAPI
 from agentflux import Agent, errors, open_bundle
 from edge_service.app import create_app
 from edge_service.database import Database
+from edge_service.lock import claim
 from edge_service.security.connections import patient
 from edge_service.security.keys import Keys
 from edge_service.settings import Settings
@@ -32,6 +34,8 @@ def run_server(settings: Settings) -> None:
         AgentFluxError: the bundle, a tool server, the data folder or the address cannot be used.
     """
     database = Database(settings.data)
+    # At the very end: Python waits for the threads of runs after this function.
+    atexit.register(claim(settings.data).close)
     _make_first_key(settings, Keys(database))
     listener = _listen(settings)
     with listener, _open(settings) as agent:

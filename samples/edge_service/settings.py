@@ -27,16 +27,13 @@ def default_data() -> Path:
     return Path(root) / "agentflux" / "service"
 
 
-def data_folder(given: Path | None) -> Path:
-    """Return the folder that a command about keys works on: given, by environment, or default."""
-    named = os.environ.get(f"{ENV_PREFIX}DATA")
-    return given or (Path(named) if named else default_data())
-
-
 class Settings(BaseSettings):
     """One field, one TOML key, one variable `AFX_SERVE_<FIELD>`."""
 
-    model_config = SettingsConfigDict(env_prefix=ENV_PREFIX, extra="forbid", frozen=True)
+    # An empty variable is one that a unit or a container leaves open: the default is safer.
+    model_config = SettingsConfigDict(
+        env_prefix=ENV_PREFIX, env_ignore_empty=True, extra="forbid", frozen=True
+    )
 
     bundle: Path = Field(description="folder written by `afx-export build`")
     trust: Path | None = Field(
@@ -45,7 +42,8 @@ class Settings(BaseSettings):
     )
     mcp: Path | None = Field(default=None, description="mcpServers JSON of the service's tools")
     context: str = Field(default="", description="text shown to the model before every run")
-    host: str = Field(default="127.0.0.1", description="address to listen on")
+    # An empty address would be every address of the machine.
+    host: str = Field(default="127.0.0.1", min_length=1, description="address to listen on")
     port: int = Field(default=8765, ge=0, le=65535, description="port; 0 takes a free one")
     data: Path = Field(default_factory=default_data, description="keys, runs and journals")
     allowed_hosts: tuple[str, ...] = Field(
@@ -126,3 +124,12 @@ def load_settings(config: Path | None, **given: Any) -> Settings:  # noqa: ANN40
         raise errors.ConfigError(told, where=f"{ENV_PREFIX}… in the environment") from error
     except ValueError as error:
         raise errors.ConfigError(f"is not valid TOML: {error}", where=str(config)) from error
+
+
+def data_folder(given: Path | None, *, config: Path | None) -> Path:
+    """Return the folder that a command about keys works on: the one that the service would take.
+
+    Raises:
+        ConfigError: as load_settings.
+    """
+    return load_settings(config, bundle=Path(), data=given).data  # no bundle is opened

@@ -7,8 +7,12 @@ import asyncio
 import threading
 import time
 from collections import deque
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 
+from agentflux import CancelToken
+
+# How often a wait looks whether it is still wanted.
+WAKE_S = 0.2
 _FIRST_GUESS_S = 2.0
 _WEIGHT = 0.2
 
@@ -48,11 +52,15 @@ class Ticket:
         """Give the place up while a person thinks."""
         self._line.leave(self)
 
-    def come_back(self) -> None:
-        """Stand in front of the line again, and wait; blocks the thread."""
+    def come_back(self, cancel: CancelToken) -> bool:
+        """Stand in front of the line again, and wait; blocks the thread. False: cancelled."""
         self.turn = Future()
         self._line.join(self, front=True)
-        self.turn.result()
+        while not cancel.cancelled:
+            if wait({self.turn}, timeout=WAKE_S).done:
+                return True
+        self.leave()
+        return False
 
 
 class WorkQueue:

@@ -38,6 +38,7 @@ class Conversation:
         self._memory = Memory(context_tokens=agent.manifest.runtime.context_tokens)
         self._printer = StagePrinter(notes, stream=stream)
         self._cancel = CancelToken()
+        self._shown: dict[tuple[str, str], str] = {}
 
     def hold(self, *, context: str = "") -> None:
         """Talk until the input ends."""
@@ -112,11 +113,14 @@ class Conversation:
                 self._memory.forget()
             case ["/held"]:
                 for held in self._agent.held:
-                    told = f"{held.tool.tool_set} {held.tool.name}"
-                    self._note(f"  {told}: changed since {held.since}; {held.tool.description}")
-            case ["/accept", tool_set, tool]:
+                    tool = held.tool
+                    self._shown[tool.tool_set, tool.name] = held.sha256
+                    told = f"{tool.tool_set} {tool.name}: changed since {held.since}"
+                    self._note(f"  {told}; {_hints(tool)}; {tool.description}")
+            case ["/accept", tool_set, name]:
                 try:
-                    self._agent.accept(tool_set, tool)
+                    shown = self._shown.get((tool_set, name))
+                    self._agent.accept(tool_set, name, sha256=shown)
                 except AgentFluxError as error:
                     self._note(f"  {error}")
             case _:
@@ -131,6 +135,17 @@ class Conversation:
     def _note(self, text: str) -> None:
         self._notes.write(text + "\n")
         self._notes.flush()
+
+
+def _hints(tool: ToolSpec) -> str:
+    """Tell what a tool says of itself, so that a changed hint is seen."""
+    hints = (
+        (tool.read_only, "reads only", "changes things"),
+        (tool.destructive, "may destroy", "destroys nothing"),
+        (tool.idempotent, "a repetition changes nothing", "a repetition does more"),
+    )
+    told = ", ".join(yes if hint else no for hint, yes, no in hints if hint is not None)
+    return f"it says: {told or 'nothing of whether it changes things'}"
 
 
 @contextmanager

@@ -71,13 +71,16 @@ class Agent:
         """
         return self._live.held
 
-    def accept(self, tool_set: str, tool: str) -> ToolSpec:
+    def accept(self, tool_set: str, tool: str, *, sha256: str | None = None) -> ToolSpec:
         """Let a held tool be used as it is described now; return that description.
+
+        sha256: `HeldTool.sha256` of what a person was shown; a tool that is another by now is not
+        accepted.
 
         Raises:
             ConfigError: no such tool is held, or the file of pins cannot be written.
         """
-        return self._live.accept(tool_set, tool)
+        return self._live.accept(tool_set, tool, sha256=sha256)
 
     def run(
         self,

@@ -5,6 +5,7 @@ import subprocess
 import sys
 import urllib.request
 import venv
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -66,6 +67,13 @@ def test_importing_the_sdk_loads_nothing_heavy(bare: Path) -> None:
     program = f"import sys, agentflux; print([m for m in {HEAVY} if m in sys.modules])"
     done = subprocess.run([str(bare), "-c", program], check=True, capture_output=True, text=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_type_checkers_are_told_that_the_packages_have_types(bare: Path) -> None:
+    with zipfile.ZipFile(next(bare.parents[2].glob("*.whl"))) as wheel:
+        marked = {name for name in wheel.namelist() if name.endswith("py.typed")}
+    packages = ("agentflux", "afx_export", "afx_profiles", "afx_train")
+    assert marked == {f"{package}/py.typed" for package in packages}
 
 
 @pytest.mark.parametrize(

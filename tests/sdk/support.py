@@ -1,6 +1,6 @@
 """Shared set-up: a small manifest and catalog, for tests that need no weights."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from agentflux import ScriptedHost, Situation, ToolSpec
@@ -108,6 +108,15 @@ def scripted_agent(
     tools = [tool for tools in catalog.values() for tool in tools]
     host = ScriptedHost(answers, tools=tools)
     return Agent(ScriptedEngine(script), manifest(), host, **options), host
+
+
+class ChangingHost(ScriptedHost):
+    """A scripted host whose tools can be exchanged."""
+
+    revision = 0
+
+    def change(self, tools: Sequence[ToolSpec]) -> None:
+        self._tools, self.revision = tuple(tools), self.revision + 1
 
 
 def asked(request: str = "what is in a.txt?") -> Situation:

@@ -5,10 +5,11 @@ import os
 import signal
 import time
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 import pytest
-from sdk.support import CATALOG, FILES, manifest, scripted_agent
+from sdk.support import CATALOG, FILES, ChangingHost, manifest, scripted_agent
 
 from agentflux import Agent, ScriptedHost, ToolSpec
 from agentflux.conversation import Conversation
@@ -110,6 +111,26 @@ def test_commands_list_the_tools() -> None:
     notes, _, _ = talk(["/tools", "/held", "/accept files read", "/what"], [], {})
     assert "files: read, list, roots, write" in notes
     assert "held back" in notes
+
+
+def test_held_tools_are_listed_with_their_hints_and_accepted_as_listed() -> None:
+    host, notes = ChangingHost({}, tools=[WRITE]), io.StringIO()
+    agent = Agent(ScriptedEngine([]), manifest(), host)
+    lax = replace(WRITE, destructive=None, read_only=True)
+
+    def lines() -> Iterator[str]:
+        host.change([replace(WRITE, description="Writes.")])
+        yield from ("/tools", "/held")
+        host.change([lax])
+        yield from ("/tools", "/accept files write", "/held", "/accept files write", "/quit")
+
+    given = lines()
+    Conversation(agent, lambda _: next(given), notes, io.StringIO()).hold()
+    first, refused, second = notes.getvalue().splitlines()[1:]
+    assert first == "  files write: changed since acceptance; it says: may destroy; Writes."
+    assert "changed since it was shown" in refused
+    assert "it says: reads only" in second
+    assert agent.catalog == {"files": (lax,)}
 
 
 def test_an_error_ends_the_request_and_not_the_conversation() -> None:

@@ -154,6 +154,37 @@ def test_more_waiting_runs_than_a_browser_has_connections_can_all_be_approved(
         expect(page.locator("li.run .foot", has_text="completed")).to_have_count(runs)
 
 
+def test_a_click_that_did_not_arrive_can_be_repeated_and_an_ended_run_asks_nothing(
+    page: Page, service: Service
+) -> None:
+    connect(page, service.url, service.new_key("tunnel"))
+    ask(page)
+    run = page.locator("li.run").last
+    approve, cancel = (run.get_by_role("button", name=name) for name in ("Approve", "Cancel"))
+    for button, path in ((approve, "**/approval"), (cancel, "**/cancel")):
+        page.route(path, lambda route: route.abort())
+        button.click()
+        expect(run.locator(".foot")).to_contain_text("Failed to fetch")
+        expect(button).to_be_enabled()
+        page.unroute(path)
+    cancel.click()
+    expect(run.locator(".foot")).to_contain_text("cancelled")
+    expect(run.get_by_role("group")).to_have_count(0)
+
+
+def test_a_held_tool_is_shown_with_its_hints(page: Page, service: Service) -> None:
+    with service.client() as client:
+        catalog = client.get("/v1/tools").json()
+    tool = {**catalog["tool_sets"][0]["tools"][0], "read_only": False, "destructive": True}
+    held = {"tool_set": "time", "since": "acceptance", "sha256": "0" * 64, "tool": tool}
+    page.route("**/v1/tools", lambda route: route.fulfill(json={**catalog, "held": [held]}))
+    connect(page, service.url, service.key)
+    page.get_by_role("button", name="Tools and charts").click()
+    shown = page.get_by_role("group", name="Held: time")
+    expect(shown).to_contain_text("It says: changes things, may destroy")
+    check_accessibility(page)
+
+
 def test_a_phone_shows_everything_within_its_width(browser: Browser, service: Service) -> None:
     phone = {"viewport": {"width": 360, "height": 740}, "color_scheme": "dark"}
     for page in opened(browser, service, **phone):

@@ -1,8 +1,11 @@
 """The service's parts without a model: the line, limits, keys, settings, the store, the wire."""
 
 import asyncio
+import os
 import threading
 import time
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,8 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import generate_latest
 from sdk.support import FILES, scripted_agent
+from service.support import PATIENCE_S
 
-from agentflux import CallFinished
+from agentflux import Agent, CallFinished, CancelToken
 from agentflux.errors import ConfigError
 from edge_service.database import Database, DatabaseError
 from edge_service.metrics import Metrics
@@ -23,12 +27,12 @@ from edge_service.runs.execution import Active, Execution
 from edge_service.runs.hub import Hub
 from edge_service.runs.retention import forget_old_runs, remove_spent_journals
 from edge_service.runs.runner import Runner
-from edge_service.runs.schema import RunRequest
+from edge_service.runs.schema import Run, RunRequest, Status
 from edge_service.runs.store import RunStore
 from edge_service.security.keys import Keys
 from edge_service.security.limits import RateLimit
 from edge_service.settings import load_settings
-from edge_service.work import QueueFull, WorkQueue
+from edge_service.work import QueueFull, Ticket, WorkQueue
 
 NAMES = ToolNames([("time", "get_current_time"), ("git", "status"), ("jj", "status")])
 
@@ -58,7 +62,7 @@ def test_who_steps_aside_comes_back_before_those_who_wait() -> None:
     first, second, third = line.enter(), line.enter(), line.enter()
     first.step_aside()
     assert second.turn.done()
-    back = threading.Thread(target=first.come_back)
+    back = threading.Thread(target=first.come_back, args=(CancelToken(),))
     back.start()
     while line.waiting < 2:
         pass
@@ -97,6 +101,43 @@ def test_a_key_works_until_it_is_revoked_and_its_hash_only_is_kept(tmp_path: Pat
         Keys(database).revoke(found.key_id)
 
 
+def test_a_name_that_is_a_tenants_makes_a_key_of_that_tenant_only_on_request(
+    tmp_path: Path,
+) -> None:
+    keys = Keys(Database(tmp_path))
+    first = keys.verify(keys.create("phone"))
+    assert first is not None
+    keys.revoke(first.key_id)
+    keys.create("tablet", tenant="home sweet home")
+    for name in ("phone", "home sweet home"):
+        with pytest.raises(ConfigError, match=f"--tenant '?{name}'? to share its runs"):
+            keys.create(name)
+    second = keys.verify(keys.create("phone", tenant="phone"))
+    assert second is not None
+    assert second.tenant == first.tenant == "phone"
+
+
+@pytest.fixture
+def open_umask() -> Iterator[None]:
+    """What most users have: others may read new files."""
+    before = os.umask(0o022)
+    yield
+    os.umask(before)
+
+
+@pytest.mark.usefixtures("open_umask")
+def test_runs_are_only_for_their_owner_also_in_a_folder_that_others_can_read(
+    tmp_path: Path,
+) -> None:
+    tmp_path.chmod(0o755)
+    left = tmp_path / "service.db-wal"
+    left.touch(mode=0o644)  # as an older service left it
+    database = Database(tmp_path)
+    RunStore(database).create("home", RunRequest(request="x"))
+    modes = {path.name: oct(path.stat().st_mode & 0o777) for path in tmp_path.iterdir()}
+    assert modes == dict.fromkeys(("service.db", "service.db-wal", "service.db-shm"), "0o600")
+
+
 def test_a_database_of_another_version_is_refused(tmp_path: Path) -> None:
     with Database(tmp_path).write() as connection:
         connection.execute("PRAGMA user_version = 99")
@@ -116,10 +157,22 @@ def test_settings_come_from_command_line_over_environment_over_file(
     assert settings.host == "127.0.0.1"
 
 
+def test_an_empty_variable_is_one_that_is_not_given(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "service.toml"
+    file.write_text('bundle = "b"\nthreads = 3', encoding="utf-8")
+    for name in ("HOST", "THREADS", "ALLOWED_HOSTS"):
+        monkeypatch.setenv(f"AFX_SERVE_{name}", "")
+    settings = load_settings(file)
+    assert (settings.host, settings.threads, settings.allowed_hosts) == ("127.0.0.1", 3, ())
+
+
 @pytest.mark.parametrize(
     ("text", "named"),
     [
         ("port = 70000\nbundle = 'b'", "port"),
+        ("host = ''\nbundle = 'b'", "host"),
         ("colour = 1\nbundle = 'b'", "colour"),
         ("", "bundle"),
     ],
@@ -371,6 +424,94 @@ def test_a_run_that_was_submitted_before_the_recovery_is_not_started_again(
     run = store.get(asyncio.run(submit_and_recover()), tenant="home")
     assert run is not None
     assert (run.status, run.answer) == ("completed", "hello")
+
+
+def parts(agent: Agent, folder: Path, **given: object) -> tuple[Runner, Execution, WorkQueue]:
+    """A runner with one place, and what it is made of. On the event loop."""
+    line, store = WorkQueue(places=1, waiting=4), RunStore(Database(folder))
+    settings = load_settings(None, bundle=folder, data=folder, **given)
+    execution = Execution(
+        agent=agent, settings=settings, store=store, metrics=Metrics(line), hub=Hub()
+    )
+    return Runner(execution, line), execution, line
+
+
+def test_a_run_that_has_ended_is_not_served_again(tmp_path: Path) -> None:
+    """As when another process ended it while it stood in line here."""
+    script = ["read", '{"path":"a"}', "finish", "Rye bread."]
+    agent, host = scripted_agent(script, {"files.read": "rye bread"}, catalog={"files": FILES[:1]})
+    store = RunStore(Database(tmp_path))
+    (run_id,) = ended(store, "home", 1)
+
+    async def serve() -> None:
+        _, execution, line = parts(agent, tmp_path, approve="all")
+        execution.work(Active(run_id, line.enter()), resumed=False)
+
+    asyncio.run(serve())
+    assert host.calls == []
+    assert not (tmp_path / "journals").exists()
+
+
+async def reached(runner: Runner, store: RunStore, run_id: str, status: Status) -> Run:
+    """Wait until the run has the status."""
+    async with asyncio.timeout(PATIENCE_S):
+        with runner.hub.listen(run_id) as bell:
+            while (run := store.get(run_id, tenant=None)) is None or run.status != status:
+                await bell.heard(1.0)
+    return run
+
+
+async def approved_behind_another(
+    runner: Runner, execution: Execution, line: WorkQueue
+) -> tuple[str, Ticket]:
+    """Return a run that was approved and waits for the place, and the ticket that has it."""
+    run_id = runner.submit("home", RunRequest(request="read a"))
+    waiting = await reached(runner, execution.store, run_id, "waiting")
+    busy = line.enter()
+    assert busy.turn.done()
+    assert waiting.pending is not None
+    assert runner.answer(run_id, waiting.pending.call_id, approve=True)
+    async with asyncio.timeout(PATIENCE_S):
+        while not line.waiting:
+            await asyncio.sleep(0)
+    return run_id, busy
+
+
+ASKED = {"files": (replace(FILES[0], read_only=False),)}
+
+
+def test_a_stop_interrupts_an_approved_run_that_waits_for_a_place(tmp_path: Path) -> None:
+    agent, host = scripted_agent(["read", '{"path":"a"}'], {}, catalog=ASKED)
+
+    async def approve_and_stop() -> tuple[str, list[str], int]:
+        runner, execution, line = parts(agent, tmp_path)
+        run_id, busy = await approved_behind_another(runner, execution, line)
+        try:
+            await runner.drain(30)
+            return run_id, execution.store.unfinished(), line.waiting
+        finally:
+            busy.leave()
+
+    run_id, still_open, in_line = asyncio.run(approve_and_stop())
+    assert (still_open, in_line) == ([run_id], 0)
+    assert host.calls == []
+
+
+def test_an_approved_run_that_waits_for_a_place_can_be_cancelled(tmp_path: Path) -> None:
+    agent, host = scripted_agent(["read", '{"path":"a"}'], {}, catalog=ASKED)
+
+    async def approve_and_cancel() -> int:
+        runner, execution, line = parts(agent, tmp_path)
+        run_id, busy = await approved_behind_another(runner, execution, line)
+        try:
+            runner.cancel(run_id)
+            await reached(runner, execution.store, run_id, "cancelled")
+            return line.waiting
+        finally:
+            busy.leave()
+
+    assert asyncio.run(approve_and_cancel()) == 0
+    assert host.calls == []
 
 
 def die_after_the_call(event: object) -> None:

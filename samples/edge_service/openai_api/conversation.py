@@ -12,6 +12,7 @@ from edge_service.openai_api.schema import (
     ToolCallItem,
     ToolMessage,
     UserMessage,
+    encodable,
 )
 from edge_service.openai_api.tools import ToolNames
 from edge_service.problems import Problem
@@ -111,6 +112,9 @@ def _call(item: ToolCallItem, names: ToolNames) -> ToolCall:
         raise Problem(400, text, "invalid_value", "messages") from error
     if not isinstance(arguments, dict):
         text = f"the arguments of {item.id!r} are not an object"
+        raise Problem(400, text, "invalid_value", "messages")
+    if not encodable(arguments):  # escaped once more, so the request's own check cannot see it
+        text = f"the arguments of {item.id!r} hold text that is not valid Unicode"
         raise Problem(400, text, "invalid_value", "messages")
     return ToolCall(tool_set=tool_set, tool=tool, arguments=arguments)
 

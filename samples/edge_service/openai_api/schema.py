@@ -4,10 +4,13 @@ Source: the API reference of OpenAI, "Create chat completion" and "List models".
 a meaning here are accepted where ignoring them is harmless, and refused where it is not.
 """
 
+import re
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic_core import PydanticKnownError
 
+_HALF_PAIR = re.compile("[\ud800-\udfff]")
 FunctionName = Annotated[str, Field(pattern=r"^[a-zA-Z0-9_.-]{1,128}$")]
 
 
@@ -183,6 +186,31 @@ class ChatRequest(_Wire):
     service_tier: str | None = None
     reasoning_effort: str | None = None
     verbosity: str | None = None
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _is_text(cls, value: object) -> object:
+        """Refuse what no prompt can hold, as pydantic does where a text's length is limited."""
+        if not encodable(value):
+            raise PydanticKnownError("string_unicode")
+        return value
+
+
+def encodable(value: object) -> bool:
+    """Tell whether UTF-8 can encode all text and all names in a JSON value.
+
+    JSON can write half of a surrogate pair (`"\\ud83d"`). Not recursive: values come from outside.
+    """
+    waiting = [value]
+    while waiting:
+        one = waiting.pop()
+        if isinstance(one, str) and _HALF_PAIR.search(one):
+            return False
+        if isinstance(one, dict):
+            waiting += [*one.keys(), *one.values()]
+        elif isinstance(one, list):
+            waiting += one
+    return True
 
 
 class PromptDetails(BaseModel):

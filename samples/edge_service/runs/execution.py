@@ -25,13 +25,12 @@ from agentflux import (
 from edge_service.metrics import Metrics
 from edge_service.runs.events import call_data, told
 from edge_service.runs.hub import Hub
-from edge_service.runs.schema import ENDED, EventType, PendingCall, Status
+from edge_service.runs.schema import ENDED, EventType, PendingCall, Run, Status
 from edge_service.runs.store import RunStore
 from edge_service.settings import Settings
-from edge_service.work import Ticket
+from edge_service.work import WAKE_S, Ticket
 
 log = logging.getLogger("edge_service.runs")
-WAKE_S = 0.2
 Approve = Literal["read_only", "all"] | Callable[[ToolCall, ToolSpec], bool]
 
 
@@ -78,9 +77,12 @@ class Execution:
     def work(self, active: Active, *, resumed: bool) -> None:
         """Serve the run. Every end is written here; an interrupted run stays open."""
         try:
+            run = self.store.get(active.id, tenant=None)
+            if run is None or run.status in ENDED:
+                return
             if active.cancel.cancelled or self.store.cancel_asked(active.id):
                 raise errors.Cancelled("the run was cancelled")
-            self._serve(active, resumed=resumed)
+            self._serve(active, run, resumed=resumed)
         except errors.Cancelled:
             if self.store.cancel_asked(active.id) or not active.interrupted:
                 self._end(active.id, "cancelled", "run_cancelled", {})
@@ -91,9 +93,7 @@ class Execution:
             why = {"error": "the service failed; its log tells more"}
             self._end(active.id, "failed", "run_failed", why)
 
-    def _serve(self, active: Active, *, resumed: bool) -> None:
-        run = self.store.get(active.id, tenant=None)
-        assert run is not None, "stored before it is started"
+    def _serve(self, active: Active, run: Run, *, resumed: bool) -> None:
         self._tell(active.id, "run_resumed" if resumed else "run_started", {}, status="running")
         with Journal(self._journal(active.id)) as journal:
             begun = journal.recording.start if journal.recording is not None else None
@@ -155,8 +155,7 @@ class Execution:
             return False
         given = {"call_id": pending.call_id, "approved": question.approve}
         self._tell(active.id, "approval_given", given, status="running")
-        active.ticket.come_back()
-        return question.approve
+        return active.ticket.come_back(active.cancel) and question.approve
 
     def _journal(self, run_id: str) -> Path:
         folder = journals(self.settings)

@@ -7,9 +7,9 @@ its calls in the SDK's journal.
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
 
-from edge_service.runs.execution import WAKE_S, Active, Execution
+from edge_service.runs.execution import Active, Execution
 from edge_service.runs.schema import RunRequest
-from edge_service.work import QueueFull, Ticket, WorkQueue
+from edge_service.work import WAKE_S, QueueFull, Ticket, WorkQueue
 
 _TOO_MANY_OPEN_S = 10.0
 _LAST_WORDS_S = 5.0

@@ -3,6 +3,7 @@
 import hashlib
 import hmac
 import secrets
+import shlex
 import time
 from dataclasses import dataclass
 
@@ -39,16 +40,22 @@ class Keys:
         self._database = database
 
     def create(self, name: str, *, tenant: str | None = None) -> str:
-        """Make a key and return it: the only time that it is known. tenant: else the name.
+        """Make a key and return it: the only time that it is known.
+
+        tenant: else one of the name, which must be new, also among revoked keys.
 
         Raises:
-            ConfigError: the name is empty.
+            ConfigError: the name is empty, or is a tenant's already.
         """
         if not name.strip():
             raise errors.ConfigError("a key needs a name")
         key_id, secret = secrets.token_hex(4), secrets.token_urlsafe(32)
         row = (key_id, name, tenant or name, _sha256(secret), time.time())
         with self._database.write() as connection:
+            query = "SELECT 1 FROM keys WHERE tenant = ?"
+            if not tenant and connection.execute(query, (name,)).fetchone():
+                hint = f"give --tenant {shlex.quote(name)} to share its runs, or another name"
+                raise errors.ConfigError(f"there is a tenant {name!r} already; {hint}")
             connection.execute("INSERT INTO keys VALUES (?, ?, ?, ?, ?, NULL)", row)
         return f"{PREFIX}-{key_id}-{secret}"
 

@@ -144,6 +144,8 @@ export class RunView {
 
   #ended(status, data) {
     this.#cancel.remove();
+    this.#approval?.remove();
+    this.#approval = null;
     if (data.answer != null) this.#said.textContent = data.answer;
     if (data.error) this.#said.append(make("span", { className: "problem", textContent: data.error }));
     const { ms, fresh, reused } = this.#total;
@@ -158,14 +160,26 @@ export class RunView {
   }
 
   async #answer(call, approve, button) {
-    for (const other of button.parentElement.children) other.disabled = true;
-    await post(`/v1/runs/${this.#id}/approval`, { call_id: call, approve }).catch((error) => this.#tell(error.message));
-    byId("request").focus();
+    const buttons = [...button.parentElement.children];
+    for (const one of buttons) one.disabled = true;
+    try {
+      await post(`/v1/runs/${this.#id}/approval`, { call_id: call, approve });
+      byId("request").focus();
+    } catch (error) {
+      this.#tell(error.message);
+      for (const one of buttons) one.disabled = false;
+      button.focus();
+    }
   }
 
   async #stop() {
     this.#cancel.disabled = true;
-    await post(`/v1/runs/${this.#id}/cancel`).catch((error) => this.#tell(error.message));
+    try {
+      await post(`/v1/runs/${this.#id}/cancel`);
+    } catch (error) {
+      this.#tell(error.message);
+      this.#cancel.disabled = false;
+    }
   }
 
   #tell(text) {

@@ -31,9 +31,19 @@ function heldItem({ tool_set, since, sha256, tool }) {
     { className: "approval", role: "group", ariaLabel: `Held: ${name}` },
     make("h3", { textContent: `${name} is held` }),
     make("p", { className: "quiet", textContent: `It changed since its ${since}: ${tool.description}` }),
+    make("p", { textContent: `It says: ${hints(tool)}.` }),
     make("pre", { textContent: JSON.stringify(tool.input_schema.properties ?? {}, null, 1), tabIndex: 0, ariaLabel: "Parameters" }),
     make("div", { className: "actions" }, make("button", { type: "button", textContent: `Accept ${tool.name}`, on: { click: accept } })),
   );
+}
+
+function hints({ read_only, destructive, idempotent }) {
+  const said = [
+    { true: "reads only", false: "changes things" }[read_only],
+    { true: "may destroy", false: "destroys nothing" }[destructive],
+    { true: "a repetition changes nothing", false: "a repetition does more" }[idempotent],
+  ].filter(Boolean);
+  return said.join(", ") || "nothing of whether it changes things";
 }
 
 function toolItem(tool) {

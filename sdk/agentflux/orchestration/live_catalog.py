@@ -49,18 +49,22 @@ class LiveCatalog:
         with self._lock:
             return self._held
 
-    def accept(self, tool_set: str, name: str) -> ToolSpec:
+    def accept(self, tool_set: str, name: str, *, sha256: str | None = None) -> ToolSpec:
         """Let a held tool be used as it is now; return it.
 
+        sha256: `HeldTool.sha256` of the tool that was looked at; None takes what is held now.
+
         Raises:
-            ConfigError: no such tool is held.
+            ConfigError: no such tool is held, or it is another by now.
         """
         with self._lock:
-            found = [
-                h.tool for h in self._held if (h.tool.tool_set, h.tool.name) == (tool_set, name)
-            ]
-            if not found:
+            held = [h for h in self._held if (h.tool.tool_set, h.tool.name) == (tool_set, name)]
+            if not held:
                 raise ConfigError(f"no tool {tool_set}.{name} is held back")
+            found = [h.tool for h in held if sha256 in (None, h.sha256)]
+            if not found:
+                msg = f"the tool {tool_set}.{name} changed since it was shown; look at it again"
+                raise ConfigError(msg)
             self._pins.accept(found[0])
             self._sift()
             return found[0]

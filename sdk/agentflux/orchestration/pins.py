@@ -28,6 +28,11 @@ class HeldTool:
     tool: ToolSpec
     since: Literal["export", "acceptance"]
 
+    @property
+    def sha256(self) -> str:
+        """Hash over the tool with its hints, which `ToolSpec.sha256` leaves out."""
+        return fingerprint(self.tool)
+
 
 class _File(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
