@@ -34,7 +34,6 @@ def test_cases_hold_the_contracts_keys_and_the_gold_call(workspace: Path, tmp_pa
             "tool": "read_text_file",
             "arguments": {"head": 3, "path": "a b.txt"},
             "observation": "é text",
-            "is_error": False,
         }
     ]
     assert second["gold"]["tool"] == "get_time"

@@ -57,8 +57,8 @@ def _case(trajectory: Trajectory, done: int, step: TrajectoryStep | None) -> dic
             "tool": past.tool,
             "arguments": past.arguments,
             "observation": past.observation,
-            "is_error": past.is_error,
         }
+        | ({"is_error": True} if past.is_error else {})
         for past in trajectory.steps[:done]
     ]
     return {
