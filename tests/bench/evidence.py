@@ -7,11 +7,11 @@ the same examples of the sample's `git` tools (recipes/evidence.toml), are expor
 asked on held-out phrasings and on requests that no tool serves, nothing beside the model being
 heard (`ways.py`). The decoupled adapters act from the request on; instruction and prompt are the
 same two acting from the stage's instruction on, and on the whole prompt; steps the same two as
-decoupled in batches so small that each makes as many steps as the joint one. Beside them the base
-model: all tools in one prompt (one-call), in the stages without a grammar (free-stages), and with
-one (base); and the sample's own adapters for these tools, which went over far more (sample). What
-was trained is asked once more with the right tool given, so that only the arguments are the model's
-(given_tool), and for two tools that none of these rows was trained for, in the list of all
+decoupled in batches so small that each makes as many steps as the joint one; joint-steps,
+matched-steps and prompt-steps learn in batches as small. Beside them the base model: all tools in
+one prompt (one-call), in the stages without a grammar (free-stages), and with one (base); and the
+sample's own adapters for these tools, which went over far more (sample). What was trained is asked
+once more with the right tool given, so that only the arguments are the model's (given_tool), and for two tools that none of these rows was trained for, in the list of all
 (unseen_tool, unseen_call; the sample's was). Goes on where it was stopped. Where a
 docs/benchmarks/evidence*.json has earlier marks of a row in the same cell (the same cases, the same
 recipe), each must lie inside their 95 % interval (exit code 5 otherwise); not with --save, which
@@ -47,9 +47,10 @@ KNOWN = ROOT / "docs" / "benchmarks"
 MODEL, PROFILE, TOOL_SET = "smollm2-135m-instruct", "cpu-int4", "git"
 UNTRAINED = ("one-call", "free-stages", "base")
 CONTROLS = ("joint", "matched")
-WAYS_TO_TRAIN = ("instruction", "prompt", "steps")
+SMALL = ("joint-steps", "matched-steps", "steps", "prompt-steps")
+WAYS_TO_TRAIN = ("instruction", "prompt", *SMALL)
 SAMPLE = ("select.git", "args.git")
-ROWS = (*UNTRAINED, *CONTROLS, "instruction", "decoupled", "prompt", "steps", "sample")
+ROWS = (*UNTRAINED, *CONTROLS, "instruction", "decoupled", "prompt", *SMALL, "sample")
 MARKS = (
     "tool",
     "call",

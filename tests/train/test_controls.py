@@ -54,6 +54,20 @@ def test_in_smaller_batches_each_adapter_makes_as_many_steps_as_the_joint_one(
         made += 1
     assert len(recipe.adapters) == made == 3
     assert 0.7 * together < steps / made < 1.3 * together
+    small = load_recipe(workspace / "recipe.toml", "joint-steps")
+    assert steps * 0.7 < len(make_task(small, small.named("joint-steps"), corpus, codec).batches(0))
+
+
+def test_a_control_in_small_batches_is_the_same_control_otherwise(workspace: Path) -> None:
+    for kind in ("joint", "matched", "prompt"):
+        usual = load_recipe(workspace / "recipe.toml", kind)
+        small = load_recipe(workspace / "recipe.toml", f"{kind}-steps")
+        for plan, other in zip(usual.adapters, small.adapters, strict=True):
+            ours, theirs = usual.settings(plan), small.settings(other)
+            assert theirs.lora == ours.lora
+            assert usual.boundary_of(plan) == small.boundary_of(other)
+            if kind == "prompt" or plan.subtask == "joint":
+                assert theirs.training.batch_tokens == ours.training.batch_tokens // 3
 
 
 def test_the_matched_joint_adapter_has_the_parameters_of_the_decoupled_ones(

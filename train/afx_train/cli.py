@@ -57,7 +57,10 @@ LogTo = Annotated[
 ]
 ControlName = Annotated[
     str | None,
-    typer.Option(help="joint, matched, prompt, request, instruction or steps: see `ablate`."),
+    typer.Option(
+        help="joint, matched, prompt, request, instruction, steps, or one of the first three with "
+        "-steps behind it: see `ablate`."
+    ),
 ]
 CriterionName = Annotated[
     str,
@@ -153,7 +156,8 @@ def ablate(
     base: no adapter. joint: one adapter for all subtasks. matched: the same with as many
     parameters as the decoupled adapters together. prompt: ordinary LoRA over the whole prompt.
     request, instruction: activated LoRA from that boundary on. steps: the decoupled adapters in
-    smaller batches, so that each makes as many steps as joint. Goes on where it was stopped.
+    smaller batches, so that each makes as many steps as joint; joint-steps, matched-steps,
+    prompt-steps: those in batches as small. Goes on where it was stopped.
     """
     from afx_train.ablation import DEFAULT_ROWS
     from afx_train.ablation import ablate as train_and_mark

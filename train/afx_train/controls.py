@@ -1,15 +1,26 @@
 """Controls of the same effort: what a decoupled recipe is compared with."""
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from pydantic import ValidationError
 
 from afx_train.errors import RecipeError
 from afx_train.recipe import AdapterPlan, Recipe, read_recipe
 
-Control = Literal["joint", "matched", "prompt", "request", "instruction", "steps"]
-CONTROLS: tuple[Control, ...] = ("joint", "matched", "prompt", "request", "instruction", "steps")
+Control = Literal[
+    "joint",
+    "matched",
+    "prompt",
+    "request",
+    "instruction",
+    "steps",
+    "joint-steps",
+    "matched-steps",
+    "prompt-steps",
+]
+CONTROLS: tuple[Control, ...] = get_args(Control)
+_STEPS = "steps"
 
 
 def load_recipe(path: Path, control: Control | None = None) -> Recipe:
@@ -34,20 +45,26 @@ def controlled(recipe: Recipe, control: Control) -> Recipe:
     joint: one adapter learns the examples of all. matched: the same, its rank raised until it has
     as many parameters. prompt, request, instruction: the same adapters, all with that boundary.
     steps: the same adapters in smaller batches, so that each makes about as many steps as the joint
-    one.
+    one. joint-steps, matched-steps, prompt-steps: those in batches as small.
     """
-    if control == "steps":
-        return Recipe.model_validate(recipe.model_dump() | {"adapters": _in_steps(recipe)})
-    if control in ("prompt", "request", "instruction"):
+    kind = control.removesuffix(_STEPS).removesuffix("-")
+    if small := control.endswith(_STEPS):
+        recipe = Recipe.model_validate(recipe.model_dump() | {"adapters": _in_steps(recipe)})
+    if not kind:
+        return recipe
+    if kind in ("prompt", "request", "instruction"):
         moved = [p.model_dump() | {"boundary": None} for p in recipe.adapters]
-        return Recipe.model_validate(recipe.model_dump() | {"boundary": control, "adapters": moved})
+        return Recipe.model_validate(recipe.model_dump() | {"boundary": kind, "adapters": moved})
     parts = [p for p in recipe.adapters if p.subtask != "joint" and p.delta_of is None]
-    epochs = max(recipe.settings(plan).training.epochs for plan in parts)
+    settings = [recipe.settings(plan).training for plan in parts]
+    training = {"epochs": max(s.epochs for s in settings)}
+    if small:
+        training["batch_tokens"] = max(s.batch_tokens for s in settings)
     joint = {
         "name": control,
         "subtask": "joint",
-        "matched": control == "matched",
-        "overrides": {"training": {"epochs": epochs}},
+        "matched": kind == "matched",
+        "overrides": {"training": training},
     }
     plans = [p.model_dump() for p in recipe.adapters if p.subtask != "joint"]
     return Recipe.model_validate(recipe.model_dump() | {"adapters": [*plans, joint]})
@@ -66,6 +83,6 @@ def _in_steps(recipe: Recipe) -> list[dict[str, Any]]:
 
 def trained_of(recipe: Recipe, control: Control | None) -> tuple[AdapterPlan, ...]:
     """The adapters that a row of the ablation trains."""
-    if control in ("joint", "matched"):
+    if control and control.startswith(("joint", "matched")):
         return tuple(plan for plan in recipe.adapters if plan.subtask == "joint")
     return recipe.adapters

@@ -23,6 +23,8 @@ SIGNALS = 21
 TRAITS = SIGNALS * (1 + len(KINDS))
 _DESCRIBED = 160
 _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
+_PIECE = re.compile(rf"{_WORD.pattern}|\d+")
+_SHORT = 2
 _DIGITS = re.compile(r"\d+(?:[.,]\d+)?")
 _MONTHS = "jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec"
 _DATE = re.compile(rf"\d{{4}}-\d\d-\d\d|\d{{1,2}} (?:{_MONTHS})", re.IGNORECASE)
@@ -97,6 +99,20 @@ def texts_of(schema: Mapping[str, Any], name: str) -> tuple[str, str, list[str]]
     return name, described, [str(value) for value in node.get("enum") or ()]
 
 
+def named_values(schema: Mapping[str, Any], request: str) -> dict[str, str]:
+    """Return, by property, the listed value that a request names, where it names one alone.
+
+    All words of the value stand in the request, and one of them is longer than an article.
+    """
+    said, named = _pieces(request), dict[str, str]()
+    for name in schema.get("properties") or ():
+        listed = _node(schema, name).get("enum") or ()
+        standing = [v for v in listed if isinstance(v, str) and _is_named(_pieces(v), said)]
+        if len(standing) == 1:
+            named[name] = standing[0]
+    return named
+
+
 def read(request: str) -> Asked:
     """Read a request once for all parameters."""
     pieces, lower = request.split(), request.lower()
@@ -166,6 +182,17 @@ def _kind(node: Mapping[str, Any]) -> str:
 
 def _words(text: str) -> set[str]:
     return {word.lower().removesuffix("s") for word in _WORD.findall(text)}
+
+
+def _pieces(text: str) -> frozenset[str]:
+    """The words, longer ones without the plural's s, and the numbers of a text."""
+    found = (piece.lower() for piece in _PIECE.findall(text))
+    return frozenset(p.removesuffix("s") if len(p) > _SHORT + 1 else p for p in found)
+
+
+def _is_named(value: frozenset[str], said: frozenset[str]) -> bool:
+    telling = any(len(piece) > _SHORT or piece.isdecimal() for piece in value)
+    return telling and value <= said
 
 
 def _share(words: set[str], said: frozenset[str]) -> float:

@@ -21,6 +21,7 @@ import json
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
+from difflib import SequenceMatcher
 from typing import Any
 
 _ATOM = re.compile(r"\w+|\s|[^\w\s]")
@@ -39,6 +40,7 @@ _LINE = re.compile(r"\S([^\x00-\x1f]*\S)?")
 # Without spaces around it: nobody asks for a file called " notes".
 _TRIMMED, _TRIMMED_OR_EMPTY = r"/\S(.*\S)?/", r"/(\S(.*\S)?)?/"
 ANY_NUMBER = "#"  # among a parameter's own words: every number is one of them
+_ALIKE = 0.6
 LEAST_SHOWN = 2  # names that a text has of observations, where these show names at all
 EMPTY = ""  # among a parameter's own words: the value may be empty
 _STRING, _NULL = {"type": "string"}, {"type": "null"}
@@ -63,6 +65,36 @@ def is_span(text: str, texts: Iterable[str]) -> bool:
     if not atoms or atoms[0].isspace() or atoms[-1].isspace() or "\n" in text:
         return False
     return any(_stands_in(atoms, _ATOM.findall(line)) for t in texts for line in t.splitlines())
+
+
+def spans_like(text: str, texts: Iterable[str]) -> list[str]:
+    """Return the spans of the texts of which the text may be a slip, each once.
+
+    They are alike by `difflib`'s ratio. A text without letters has none: 3 may be three.
+    """
+    if not any(letter.isalpha() for letter in text):
+        return []
+    matcher, found = SequenceMatcher(b=text.lower(), autojunk=False), dict[str, None]()
+    for line in (line for t in texts for line in t.splitlines()):
+        for span in _spans_of(_ATOM.findall(line), shortest=len(text) // 2, longest=2 * len(text)):
+            matcher.set_seq1(span.lower())
+            if matcher.quick_ratio() >= _ALIKE and matcher.ratio() >= _ALIKE:
+                found[span] = None
+    return [*found]
+
+
+def _spans_of(atoms: Sequence[str], *, shortest: int, longest: int) -> Iterator[str]:
+    """Yield the spans of so many letters, none of them with a space at an end."""
+    for start, first in enumerate(atoms):
+        if first.isspace():
+            continue
+        span = ""
+        for atom in atoms[start:]:
+            span += atom
+            if len(span) > longest:
+                break
+            if len(span) >= shortest and not atom.isspace():
+                yield span
 
 
 def is_one_line(text: str) -> bool:
@@ -114,15 +146,16 @@ class Held:
     """What strings at some paths of arguments are held to besides.
 
     named: words outside single quotes are such names, or the parameter's own. one_of: they are one
-    of these.
+    of these. spans: they are spans of the texts other than this one.
     """
 
     named: Mapping[str, Collection[str]] = field(default_factory=dict[str, Collection[str]])
     one_of: Mapping[str, Collection[str]] = field(default_factory=dict[str, Collection[str]])
+    spans: Mapping[str, str] = field(default_factory=dict[str, str])
 
     def __bool__(self) -> bool:
         """Whether anything is held."""
-        return bool(self.named or self.one_of)
+        return bool(self.named or self.one_of or self.spans)
 
 
 FREE = Held()
@@ -151,6 +184,11 @@ def copying_rules(
     return _Rules(frozenset(copied), texts, worded, held).start(schema)
 
 
+def _spelled(text: str) -> str:
+    """Return a text as it is spelled within a JSON string."""
+    return json.dumps(text, ensure_ascii=False)[1:-1]
+
+
 def _stands_in(atoms: list[str], line: list[str]) -> bool:
     ends = len(line) - len(atoms) + 1
     return any(line[at : at + len(atoms)] == atoms for at in range(ends))
@@ -164,7 +202,8 @@ class _Rules:
         worded: Mapping[str, Collection[str]],
         held: Held,
     ) -> None:
-        self._copied, self._rules = copied | worded.keys(), list[str]()
+        spans = copied | held.spans.keys()
+        self._copied, self._rules = spans | worded.keys(), list[str]()
         self._worded, self._said = worded, frozenset(w for text in texts for w in words(text))
         self._held = held
         stripped = (line.strip() for text in texts for line in text.splitlines())
@@ -172,7 +211,7 @@ class _Rules:
         if not lines or not self._copied:
             msg = "there is nothing to copy"
             raise ValueError(msg)
-        if copied:
+        if spans:
             self._spans(lines)
         if worded:
             self._rules.append(f"MARK: {_MARK}")
@@ -185,7 +224,7 @@ class _Rules:
     def _spans(self, lines: Sequence[str]) -> None:
         spans: list[str] = []
         for line in lines:
-            chunks = [json.dumps(atom, ensure_ascii=False)[1:-1] for atom in _ATOM.findall(line)]
+            chunks = [*map(_spelled, _ATOM.findall(line))]
             listed = json.dumps({"substring_chunks": chunks}, ensure_ascii=False)
             spans.append(f"SPAN{len(spans)}")
             self._rules.append(f"{spans[-1]}: %regex {listed}")
@@ -221,10 +260,14 @@ class _Rules:
     def _terminal(self, path: str) -> str:
         """Return the name of the terminal that the strings at a path match."""
         if path in self._held.one_of:
-            spelled = (json.dumps(one, ensure_ascii=False)[1:-1] for one in self._held.one_of[path])
+            spelled = map(_spelled, self._held.one_of[path])
             either = " | ".join(json.dumps(text, ensure_ascii=False) for text in sorted(spelled))
             self._rules.append(f"ONE{len(self._rules)}: {either}")
             return f"ONE{len(self._rules) - 1}"
+        if path in self._held.spans:
+            other = json.dumps(_spelled(self._held.spans[path]), ensure_ascii=False)
+            self._rules.append(f"OTHER{len(self._rules)}: SPAN & ~{other}")
+            return f"OTHER{len(self._rules) - 1}"
         if path in self._held.named:
             return self._of_names(self._held.named[path], self._worded.get(path, ()))
         return self._of_words(self._worded[path]) if path in self._worded else "SPAN"

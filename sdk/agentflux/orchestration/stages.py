@@ -15,12 +15,13 @@ from agentflux.contracts import prompts
 from agentflux.contracts.bundle import AdapterEntry, CatalogTool, Manifest
 from agentflux.contracts.experts import NO_EXPERTS, Experts
 from agentflux.contracts.grammar import copying_grammar
+from agentflux.contracts.optional import named_values
 from agentflux.contracts.prompts import Situation, StagePrompt
 from agentflux.contracts.spans import FREE, Held
 from agentflux.contracts.tools import Catalog, ToolCall, ToolSpec
 from agentflux.contracts.validation import check_arguments
 from agentflux.errors import SchemaNotSupported
-from agentflux.orchestration.astray import held_to_what_is_shown
+from agentflux.orchestration.astray import held_to_texts, held_to_what_is_shown
 from agentflux.orchestration.events import Event, StageFinished, StageStarted
 from agentflux.orchestration.given import as_given
 from agentflux.orchestration.grounding import grounded
@@ -216,7 +217,7 @@ class Stages:
         prompt = prompts.select_prompt(self._manifest.chat, tool_set, tools, situation)
         adapter = self._manifest.adapter_for("select", tool_set)
         own = adapter is not None and adapter.tool_set == tool_set
-        done = records[-1].log_odds(prompts.FINISH) if records else 0.0
+        done = records[-1].log_odds(stop) if records and stop is not None else 0.0
         opinion = self._opinions.of_tools(tool_set, tools, situation, own=own, done=done)
         record = self._choose("select", adapter, prompt, candidates, opinion, emit, cancel)
         connected = self._known.connected(tool_set)
@@ -315,6 +316,9 @@ class Stages:
             done = again(given, FREE)
         if held := held_to_what_is_shown(_object(done), seen, situation):
             done = again(given, held)
+        unknown = trained is None and not situation.steps
+        if unknown and (held := held_to_texts(_object(done), tool, texts)):
+            done = again(given, held)
         threshold = adapter.calibration.min_support if adapter else 0.0
         lacking = missing_parameter(done, tool, seen.copied, min_support=threshold)
         if lacking is not None:
@@ -336,12 +340,14 @@ class Stages:
         called = {(step.call.tool_set, step.call.tool) for step in situation.steps}
         if written is None or (tool.tool_set, tool.name) in called:
             return tool
-        odds: dict[str, float] = {}
+        odds, named = dict[str, float](), dict[str, str]()
         if trained and experts.intents is not None:
             odds = experts.intents.odds_given(f"{tool.tool_set}/{tool.name}", situation.request)
         elif not trained and not situation.steps and experts.retriever is not None:
             odds = experts.retriever.odds_given(tool, situation.request)
-        return as_given(tool, written, odds)
+        if not trained and not situation.steps:
+            named = named_values(tool.input_schema, situation.request)
+        return as_given(tool, written, odds, named)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

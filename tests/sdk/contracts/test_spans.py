@@ -16,6 +16,7 @@ from agentflux.contracts.spans import (
     Held,
     is_span,
     names,
+    spans_like,
     strange_names,
     string_leaves,
     words,
@@ -182,6 +183,23 @@ def test_values_can_be_held_to_some(value: str, allowed: bool) -> None:
     for how in ({"copied": ("path",)}, {"copied": (), "worded": {"path": ()}}):
         grammar = copying_grammar(TOOL, texts=texts, held=Held(one_of={"path": paths}), **how)
         assert allows(grammar, {"path": value}) is allowed
+
+
+def test_a_value_can_be_held_to_any_span_but_one() -> None:
+    held = Held(spans={"path": 'x"1.md'})
+    grammar = copying_grammar(TOOL, (), ['move x"1.md to archive'], held=held)
+    assert allows(grammar, {"path": "archive"})
+    assert allows(grammar, {"path": 'x"1'})
+    assert not allows(grammar, {"path": 'x"1.md'})
+    assert not allows(grammar, {"path": "archives"})
+
+
+def test_the_spans_that_a_text_may_be_a_slip_of() -> None:
+    said = ["the insurance asks for every vet payment", "name it Charge card"]
+    assert spans_like("Pay card", said) == ["Charge card", "card"]
+    assert "vet payment" in spans_like("vet payments", said)
+    for text in ("something else entirely", "12:30", ""):
+        assert spans_like(text, said) == [], text
 
 
 def test_a_name_is_strange_where_others_are_shown() -> None:

@@ -1,6 +1,7 @@
 from agentflux.contracts.bundle import CatalogTool
 from agentflux.contracts.prompts import Situation
-from agentflux.orchestration.astray import held_to_what_is_shown
+from agentflux.contracts.tools import ToolSpec
+from agentflux.orchestration.astray import held_to_texts, held_to_what_is_shown
 
 REPO = r"C:\Users\ana\AppData\Local\Temp\app"
 SEEN = CatalogTool(
@@ -46,3 +47,33 @@ def test_names_are_looked_for_where_the_parameters_own_words_are_not_known() -> 
     for query, strays in [("items of ordr", {"query"}), ("items", set())]:
         found = held_to_what_is_shown({"query": query}, tool, situation)
         assert {*found.named} == strays
+
+
+UNKNOWN = ToolSpec(
+    tool_set="kube",
+    name="set_image",
+    input_schema={
+        "type": "object",
+        "properties": {name: {"type": "string"} for name in ("deployment", "image", "note")},
+        "required": ["deployment", "image"],
+    },
+)
+
+
+def test_a_slip_of_an_unknown_tools_string_is_held_to_what_it_may_be_a_slip_of() -> None:
+    texts = ["ranker should run SHAFT-B.tap from now on", ""]
+    found = held_to_texts({"deployment": "ranker", "image": "SAFET-B.tap"}, UNKNOWN, texts)
+    assert "SHAFT-B.tap" in found.one_of["image"]
+    assert found.one_of.keys() == {"image"}
+    for image in ("shaft-b.tap", "SELECT count(*) FROM images", "2026-01-01", ""):
+        assert not held_to_texts({"deployment": "ranker", "image": image}, UNKNOWN, texts), image
+
+
+def test_one_text_is_not_the_value_of_two_required_strings_of_an_unknown_tool() -> None:
+    said = "set login to quay.io/sso:5.0"
+    both = {"deployment": "quay.io/sso:5.0", "image": "quay.io/sso:5.0"}
+    assert held_to_texts(both, UNKNOWN, [said]).spans == {"deployment": "quay.io/sso:5.0"}
+    assert not held_to_texts(both, UNKNOWN, [said, "quay.io/sso:5.0"]), "it is said twice"
+    optional = {"deployment": "login", "image": "quay.io/sso:5.0", "note": "login"}
+    assert not held_to_texts(optional, UNKNOWN, [said]), "`grounded` sees to these"
+    assert not held_to_texts(None, UNKNOWN, [said])

@@ -181,6 +181,39 @@ def test_what_the_router_says_of_the_end_counts_for_the_tool_too() -> None:
     assert decided(0.01) == "now"
 
 
+def test_what_the_router_says_of_none_counts_for_the_tool_too() -> None:
+    def decided(router_says: float, *, sets: tuple[str, ...] = ("files", "clock")) -> str | None:
+        routed = Scores(
+            best="clock",
+            probability=1 - router_says,
+            margin=1 - 2 * router_says,
+            usage=Usage(),
+            alternatives=(("none", router_says),),
+        )
+        chosen = Scores(
+            best="now", probability=0.98, margin=0.96, usage=Usage(), alternatives=(("none", 0.02),)
+        )
+        even = Saying(clock__now=0.1, none=0.1, files__read=0.1, files__list=0.1, files__roots=0.1)
+        script = [*[routed] * (len(sets) > 1), chosen, '{"zone":"UTC"}']
+        decision, _ = decide_with(even, script, sets=sets)
+        return decision.call and decision.call.tool
+
+    assert decided(0.4) is None
+    assert decided(1e-4) == "now"
+    assert decided(0.4, sets=("clock",)) == "now", "nobody routed"
+
+
+def test_a_slip_in_a_string_of_an_unknown_tool_is_mended() -> None:
+    tool = spec("shop", "buy", id={"type": "string"})
+    stages, _ = scripted_stages(['{"id":"SAFET-B"}', '{"id":"SHAFT-B"}'], catalog={"shop": (tool,)})
+    situation = Situation(request="buy SHAFT-B")
+    decision = stages.decide(situation, required=True, emit=lambda event: None, cancel=None)
+    assert decision.call is not None
+    assert decision.call.arguments == {"id": "SHAFT-B"}
+    kinds = [record.stage for record in decision.stages]
+    assert kinds == ["arguments", "arguments"]
+
+
 def test_a_candidate_whose_probability_was_not_told_has_even_odds() -> None:
     record = StageRecord(stage="route", adapter=None, choice="files", probability=0.9)
     assert record.log_odds("files") == pytest.approx(math.log(9))
