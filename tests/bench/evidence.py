@@ -11,11 +11,12 @@ decoupled in batches so small that each makes as many steps as the joint one; jo
 matched-steps and prompt-steps learn in batches as small. Beside them the base model: all tools in
 one prompt (one-call), in the stages without a grammar (free-stages), and with one (base); and the
 sample's own adapters for these tools, which went over far more (sample). What was trained is asked
-once more with the right tool given, so that only the arguments are the model's (given_tool), and for two tools that none of these rows was trained for, in the list of all
-(unseen_tool, unseen_call; the sample's was). Goes on where it was stopped. Where a
-docs/benchmarks/evidence*.json has earlier marks of a row in the same cell (the same cases, the same
-recipe), each must lie inside their 95 % interval (exit code 5 otherwise); not with --save, which
-replaces them and keeps the rows of the same cell that were not asked for.
+once more with the right tool given, so that only the arguments are the model's (given_tool), and
+for two tools that none of these rows was trained for, in the list of all (unseen_tool, unseen_call;
+the sample's was). Goes on where it was stopped. Where a docs/benchmarks/evidence*.json has earlier
+marks of a row in the same cell (the same cases, the same recipe), each must lie inside their 95 %
+interval (exit code 5 otherwise); not with --save, which replaces them and keeps the rows of the
+same cell that were not asked for.
 """
 
 import argparse
