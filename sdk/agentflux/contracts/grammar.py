@@ -67,7 +67,7 @@ def copying_grammar(
         SchemaNotSupported: as `arguments_grammar` does.
     """
     plain = arguments_grammar(tool)
-    if not copied and not worded and not held.spans:
+    if not copied and not worded and not held:
         return plain
     try:
         return copying_rules(_closed(tool.input_schema), copied, texts, worded, held)

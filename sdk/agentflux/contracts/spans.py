@@ -27,6 +27,7 @@ from typing import Any
 _ATOM = re.compile(r"\w+|\s|[^\w\s]")
 _WORD = re.compile(r"[^\W_]+")
 _NAME = re.compile(r"\w+")
+_SPECIAL = re.compile(r"[\\.+*?()|\[\]{}^$/]")
 _QUOTED = re.compile(r"'[^']*'")
 
 
@@ -146,7 +147,7 @@ class Held:
     """What strings at some paths of arguments are held to besides.
 
     named: words outside single quotes are such names, or the parameter's own. one_of: they are one
-    of these. spans: they are spans of the texts other than this one.
+    of these. spans: they are spans of the texts in which this one is not.
     """
 
     named: Mapping[str, Collection[str]] = field(default_factory=dict[str, Collection[str]])
@@ -203,7 +204,8 @@ class _Rules:
         held: Held,
     ) -> None:
         spans = copied | held.spans.keys()
-        self._copied, self._rules = spans | worded.keys(), list[str]()
+        self._copied = spans | worded.keys() | held.one_of.keys()
+        self._rules = list[str]()
         self._worded, self._said = worded, frozenset(w for text in texts for w in words(text))
         self._held = held
         stripped = (line.strip() for text in texts for line in text.splitlines())
@@ -265,8 +267,8 @@ class _Rules:
             self._rules.append(f"ONE{len(self._rules)}: {either}")
             return f"ONE{len(self._rules) - 1}"
         if path in self._held.spans:
-            other = json.dumps(_spelled(self._held.spans[path]), ensure_ascii=False)
-            self._rules.append(f"OTHER{len(self._rules)}: SPAN & ~{other}")
+            other = _SPECIAL.sub(r"\\\g<0>", _spelled(self._held.spans[path]))
+            self._rules.append(f"OTHER{len(self._rules)}: SPAN & ~/.*{other}.*/")
             return f"OTHER{len(self._rules) - 1}"
         if path in self._held.named:
             return self._of_names(self._held.named[path], self._worded.get(path, ()))

@@ -205,13 +205,16 @@ def test_what_the_router_says_of_none_counts_for_the_tool_too() -> None:
 
 def test_a_slip_in_a_string_of_an_unknown_tool_is_mended() -> None:
     tool = spec("shop", "buy", id={"type": "string"})
-    stages, _ = scripted_stages(['{"id":"SAFET-B"}', '{"id":"SHAFT-B"}'], catalog={"shop": (tool,)})
+    stages, engine = scripted_stages(
+        ['{"id":"SAFET-B"}', '{"id":"SHAFT-B"}'], catalog={"shop": (tool,)}
+    )
     situation = Situation(request="buy SHAFT-B")
     decision = stages.decide(situation, required=True, emit=lambda event: None, cancel=None)
     assert decision.call is not None
     assert decision.call.arguments == {"id": "SHAFT-B"}
     kinds = [record.stage for record in decision.stages]
     assert kinds == ["arguments", "arguments"]
+    assert "SHAFT-B" in engine.requests[-1].grammar
 
 
 def test_a_candidate_whose_probability_was_not_told_has_even_odds() -> None:
