@@ -41,7 +41,7 @@ _LINE = re.compile(r"\S([^\x00-\x1f]*\S)?")
 # Without spaces around it: nobody asks for a file called " notes".
 _TRIMMED, _TRIMMED_OR_EMPTY = r"/\S(.*\S)?/", r"/(\S(.*\S)?)?/"
 ANY_NUMBER = "#"  # among a parameter's own words: every number is one of them
-_ALIKE = 0.6
+_ALIKE, _MOST_ALIKE, _COMPARED = 0.6, 32, 1500
 LEAST_SHOWN = 2  # names that a text has of observations, where these show names at all
 EMPTY = ""  # among a parameter's own words: the value may be empty
 _STRING, _NULL = {"type": "string"}, {"type": "null"}
@@ -69,19 +69,21 @@ def is_span(text: str, texts: Iterable[str]) -> bool:
 
 
 def spans_like(text: str, texts: Iterable[str]) -> list[str]:
-    """Return the spans of the texts of which the text may be a slip, each once.
+    """Return the spans of the texts of which the text may be a slip, the likeliest first.
 
-    They are alike by `difflib`'s ratio. A text without letters has none: 3 may be three.
+    They are alike by `difflib`'s ratio. A text without letters has none (3 may be three), nor has
+    any in texts that are too long to be compared with.
     """
-    if not any(letter.isalpha() for letter in text):
-        return []
-    matcher, found = SequenceMatcher(b=text.lower(), autojunk=False), dict[str, None]()
-    for line in (line for t in texts for line in t.splitlines()):
+    lines = [line for told in texts for line in told.splitlines()]
+    told = any(letter.isalpha() for letter in text) and sum(map(len, lines)) <= _COMPARED
+    matcher, found = SequenceMatcher(b=text.lower(), autojunk=False), dict[str, float]()
+    for line in lines if told else ():
         for span in _spans_of(_ATOM.findall(line), shortest=len(text) // 2, longest=2 * len(text)):
             matcher.set_seq1(span.lower())
-            if matcher.quick_ratio() >= _ALIKE and matcher.ratio() >= _ALIKE:
-                found[span] = None
-    return [*found]
+            if matcher.real_quick_ratio() >= _ALIKE and matcher.quick_ratio() >= _ALIKE:
+                found[span] = matcher.ratio()
+    alike = [span for span, ratio in found.items() if ratio >= _ALIKE]
+    return sorted(alike, key=lambda span: -found[span])[:_MOST_ALIKE]
 
 
 def _spans_of(atoms: Sequence[str], *, shortest: int, longest: int) -> Iterator[str]:
