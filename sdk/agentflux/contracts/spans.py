@@ -21,7 +21,7 @@ import json
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
-from difflib import SequenceMatcher
+from difflib import SequenceMatcher, get_close_matches
 from typing import Any
 
 _ATOM = re.compile(r"\w+|\s|[^\w\s]")
@@ -41,7 +41,7 @@ _LINE = re.compile(r"\S([^\x00-\x1f]*\S)?")
 # Without spaces around it: nobody asks for a file called " notes".
 _TRIMMED, _TRIMMED_OR_EMPTY = r"/\S(.*\S)?/", r"/(\S(.*\S)?)?/"
 ANY_NUMBER = "#"  # among a parameter's own words: every number is one of them
-_ALIKE, _MOST_ALIKE, _COMPARED = 0.6, 32, 1500
+_ALIKE, _MOST_ALIKE, _COMPARED = 0.75, 32, 1500
 LEAST_SHOWN = 2  # names that a text has of observations, where these show names at all
 EMPTY = ""  # among a parameter's own words: the value may be empty
 _STRING, _NULL = {"type": "string"}, {"type": "null"}
@@ -69,15 +69,21 @@ def is_span(text: str, texts: Iterable[str]) -> bool:
 
 
 def spans_like(text: str, texts: Iterable[str]) -> list[str]:
-    """Return the spans of the texts of which the text may be a slip, the likeliest first.
+    """Return the spans of the texts of which the text is a slip, the likeliest first.
 
-    They are alike by `difflib`'s ratio. A text without letters has none (3 may be three), nor has
-    any in texts that are too long to be compared with.
+    It is one where each word that the texts do not have is nearly one of theirs (by `difflib`'s
+    ratio): SAFET-B of SHAFT-B, but Europe/Lisbon is none of Lisbon. Nor has any a number (3 may be
+    three), or any in texts that are too long to be compared with.
     """
     lines = [line for told in texts for line in told.splitlines()]
-    told = any(letter.isalpha() for letter in text) and sum(map(len, lines)) <= _COMPARED
+    if sum(map(len, lines)) > _COMPARED or not any(letter.isalpha() for letter in text):
+        return []
+    said = {word.lower() for line in lines for word in words(line)}
+    strange = [word for word in words(text.lower()) if word not in said]
+    if not strange or not all(get_close_matches(word, said, 1, _ALIKE) for word in strange):
+        return []
     matcher, found = SequenceMatcher(b=text.lower(), autojunk=False), dict[str, float]()
-    for line in lines if told else ():
+    for line in lines:
         for span in _spans_of(_ATOM.findall(line), shortest=len(text) // 2, longest=2 * len(text)):
             matcher.set_seq1(span.lower())
             if matcher.real_quick_ratio() >= _ALIKE and matcher.quick_ratio() >= _ALIKE:

@@ -58,7 +58,7 @@ LATER_MODEL, LATER_SETS, LATER, FINISH_LESS, ROUTED = 0.5, 1.0, 0.5, 3.0, 0.25
 SELECTED_NONE_MORE = 2.5
 # The log-odds of a stranger: this much of the fit's, of the model's, and this. Found by logistic
 # regression on requests for such a server beside the sample's five: `tests/bench/strangers.py`.
-STRANGER_FIT, STRANGER_MODEL, STRANGER = 0.45, 0.3, 3.5
+STRANGER_FIT, STRANGER_MODEL, STRANGER = 0.33, 0.21, 1.2
 _FLOOR = 1e-9
 
 

@@ -194,14 +194,17 @@ def test_a_value_can_be_held_to_the_spans_without_a_text(other: str) -> None:
         assert not allows(grammar, {"path": path}), path
 
 
-def test_the_spans_that_a_text_may_be_a_slip_of() -> None:
-    said = ["the insurance asks for every vet payment", "name it Charge card"]
-    assert {*spans_like("Pay card", said)} == {"Charge card", "card"}
+def test_the_spans_that_a_text_is_a_slip_of() -> None:
+    said = [
+        "the insurance asks for every vet payment",
+        "run SHAFT-B.tap in Lisbon, local Europe/Kyiv",
+    ]
     assert spans_like("vet payments", said)[0] == "vet payment"
-    assert spans_like("vet payments", [*said, "x " * 2000]) == [], "too long to be compared"
-    assert len(spans_like("vet payments", ["vet payment, " * 90])) <= 32
-    for text in ("something else entirely", "12:30", ""):
+    assert spans_like("SAFET-B.tap", said)[0] == "SHAFT-B.tap"
+    for text in ("Africa/Lisbon", "Europe/Lisbon", "every Lisbon", "something else", "12:30", ""):
         assert spans_like(text, said) == [], text
+    assert spans_like("vet payments", [*said, "x " * 2000]) == [], "too long to be compared"
+    assert 0 < len(spans_like("vet payments", ["vet payment, " * 90])) <= 32
 
 
 def test_a_name_is_strange_where_others_are_shown() -> None:

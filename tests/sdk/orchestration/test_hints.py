@@ -283,7 +283,7 @@ def test_a_server_beside_the_known_ones_is_weighed_against_all_of_them() -> None
         probability=0.9,
         margin=0.8,
         usage=Usage(),
-        alternatives=(("none", 0.0999), ("clock", 1e-7)),
+        alternatives=(("none", 0.099), ("clock", 1e-3)),
     )
     for request, chosen in (("hello", "files"), ("the time now, which zone, now", "clock")):
         decision, (route, *_) = decide_with(
