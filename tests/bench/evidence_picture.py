@@ -5,7 +5,7 @@ from typing import Any
 from xml.sax.saxutils import escape
 
 _SHOWN = {"tool": "right tool", "arguments": "arguments, given the tool", "call": "whole call"}
-_LEFT, _WIDTH, _RIGHT, _BAR, _GAP = 96, 430, 130, 15, 14
+_LEFT, _WIDTH, _RIGHT, _BAR, _GAP = 112, 430, 130, 15, 14
 _STYLE = (
     "text{font:13px system-ui,sans-serif;fill:#222}.note{font-size:11px;fill:#555}"
     ".b0{fill:#2563ab}.b1{fill:#8a6fc0}.b2{fill:#2f855a}.l{stroke:#444;stroke-width:1.2}"
