@@ -41,9 +41,10 @@ _LINE = re.compile(r"\S([^\x00-\x1f]*\S)?")
 # Without spaces around it: nobody asks for a file called " notes".
 _TRIMMED, _TRIMMED_OR_EMPTY = r"/\S(.*\S)?/", r"/(\S(.*\S)?)?/"
 ANY_NUMBER = "#"  # among a parameter's own words: every number is one of them
-_ALIKE, _MOST_ALIKE, _COMPARED = 0.75, 32, 1500
 LEAST_SHOWN = 2  # names that a text has of observations, where these show names at all
 EMPTY = ""  # among a parameter's own words: the value may be empty
+# A slip has so much in common with what was meant; so many spans of texts so long are looked at.
+_ALIKE, _MOST_ALIKE, _COMPARED = 0.75, 32, 1500
 _STRING, _NULL = {"type": "string"}, {"type": "null"}
 _OPEN = frozenset({"type", "default", "anyOf"})
 

@@ -314,10 +314,11 @@ class Stages:
         given = self._as_given(tool, done, situation, trained=trained is not None)
         if given is not tool:
             done = again(given, FREE)
-        if held := held_to_what_is_shown(_object(done), seen, situation):
-            done = again(given, held)
-        unknown = trained is None and not situation.steps
-        if unknown and (held := held_to_texts(_object(done), tool, texts)):
+        if trained is None:
+            held = FREE if situation.steps else held_to_texts(_object(done), tool, texts)
+        else:
+            held = held_to_what_is_shown(_object(done), trained, situation)
+        if held:
             done = again(given, held)
         threshold = adapter.calibration.min_support if adapter else 0.0
         lacking = missing_parameter(done, tool, seen.copied, min_support=threshold)
@@ -341,12 +342,13 @@ class Stages:
         if written is None or (tool.tool_set, tool.name) in called:
             return tool
         odds, named = dict[str, float](), dict[str, str]()
-        if trained and experts.intents is not None:
-            odds = experts.intents.odds_given(f"{tool.tool_set}/{tool.name}", situation.request)
-        elif not trained and not situation.steps and experts.retriever is not None:
-            odds = experts.retriever.odds_given(tool, situation.request)
-        if not trained and not situation.steps:
+        if trained:
+            if experts.intents is not None:
+                odds = experts.intents.odds_given(f"{tool.tool_set}/{tool.name}", situation.request)
+        elif not situation.steps:
             named = named_values(tool.input_schema, situation.request)
+            if experts.retriever is not None:
+                odds = experts.retriever.odds_given(tool, situation.request)
         return as_given(tool, written, odds, named)
 
 

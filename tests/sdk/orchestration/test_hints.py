@@ -159,15 +159,20 @@ def test_what_is_left_of_the_request_has_a_say_in_what_follows_a_call() -> None:
     assert decision.call is None
 
 
+def to_the_clock_or(stop: str, share: float) -> Scores:
+    """What a router says that gives its stop label such a share."""
+    return Scores(
+        best="clock",
+        probability=1 - share,
+        margin=1 - 2 * share,
+        usage=Usage(),
+        alternatives=((stop, share),),
+    )
+
+
 def test_what_the_router_says_of_the_end_counts_for_the_tool_too() -> None:
     def decided(router_says: float) -> str | None:
-        routed = Scores(
-            best="clock",
-            probability=1 - router_says,
-            margin=1 - 2 * router_says,
-            usage=Usage(),
-            alternatives=(("finish", router_says),),
-        )
+        routed = to_the_clock_or("finish", router_says)
         chosen = Scores(
             best="finish", probability=0.7, margin=0.4, usage=Usage(), alternatives=(("now", 0.3),)
         )
@@ -183,13 +188,7 @@ def test_what_the_router_says_of_the_end_counts_for_the_tool_too() -> None:
 
 def test_what_the_router_says_of_none_counts_for_the_tool_too() -> None:
     def decided(router_says: float, *, sets: tuple[str, ...] = ("files", "clock")) -> str | None:
-        routed = Scores(
-            best="clock",
-            probability=1 - router_says,
-            margin=1 - 2 * router_says,
-            usage=Usage(),
-            alternatives=(("none", router_says),),
-        )
+        routed = to_the_clock_or("none", router_says)
         chosen = Scores(
             best="now", probability=0.98, margin=0.96, usage=Usage(), alternatives=(("none", 0.02),)
         )
