@@ -58,10 +58,8 @@ MARKS = (
     "arguments",
     "abstention_precision",
     "abstention_recall",
-    "given_tool",
-    "unseen_tool",
-    "unseen_call",
 )
+FURTHER = ("given_tool", "unseen_tool", "unseen_call")
 TOKENS = ("prefill_tokens", "reused_tokens", "decoded_tokens")
 SERVED_CASES, UNSERVED_CASES, UNSEEN_CASES = 100, 20, 60
 HELD_OUT = frozenset({"git_show", "git_create_branch"})
@@ -203,46 +201,61 @@ def _run_recipe(recipe: Path, name: str, out: Path) -> None:
     run("afx_train.cli", "run", str(recipe), *folder, "--resume", "--threads", "1", *control)
 
 
-def _marked(  # noqa: PLR0913 - what one row is made of
-    name: str, out: Path, cases: Path, unseen: Path, threads: int | None
-) -> dict[str, Any]:
+class Exported:
+    """Adapters (or none) in a bundle, and what it answered; made and asked once."""
+
+    def __init__(self, folder: Path, adapters: Sequence[Path], threads: int | None) -> None:
+        self._folder, self._threads = folder, threads
+        self._adapters = adapters
+        self._cards = [adapter / CARD for adapter in adapters]
+        self._bundle = folder / f"bundle-{_digest(*self._cards)[:8]}"
+
+    def answers(self, way: str, tools: Path, cases: Path) -> Path:
+        """Ask in one of the ways of `ways.py`; return the file of predictions."""
+        if not (self._bundle / MANIFEST).exists():
+            given = [word for adapter in self._adapters for word in ("--adapters", str(adapter))]
+            what = ["--model", MODEL, "--profile", PROFILE, "--out", str(self._bundle)]
+            run("afx_export.cli", "build", *what, *given)
+        asked = _digest(*self._cards, cases, *sorted(tools.glob("*.json")))[:8]
+        out = self._folder / f"{way}-{cases.stem}-{self._threads or 'all'}-{asked}.jsonl"
+        if not out.exists():
+            where = ["--tools", str(tools), "--cases", str(cases), "--out", str(out)]
+            where += ["--threads", str(self._threads)] if self._threads else []
+            ways = [sys.executable, str(Path(__file__).parent / "ways.py"), way]
+            subprocess.run([*ways, str(self._bundle), *where], check=True)
+        return out
+
+    def marked(self, way: str, tools: Path, cases: Path, marks: Sequence[str]) -> dict[str, Any]:
+        """Effort, costs and these marks; and given_tool, None without adapters."""
+        answers, given = self.answers(way, tools, cases), None
+        report = report_of(cases, answers)
+        if self._adapters:
+            given = report_of(cases, self.answers("given-tool", tools, cases))["arguments"]
+        told = {"cases": report["cases"], "failed": report["failed"]}
+        told |= {mark: report[mark] for mark in marks}
+        return {**effort(self._adapters), **costs_of(answers), **told, "given_tool": given}
+
+
+def _marked(name: str, out: Path, cases: Path, unseen: Path, threads: int | None) -> dict[str, Any]:
     folder = out / ("base" if name in UNTRAINED else name)
     own = [DESK / "adapters" / adapter for adapter in SAMPLE] if name == "sample" else []
-    trained = own or sorted((folder / "adapters").glob("*"))
-    adapters = [adapter for adapter in trained if (adapter / CARD).is_file()]
-    asked_of = (*(adapter / CARD for adapter in adapters), cases, unseen)
-    made_of = _digest(*asked_of)
-    bundle = folder / f"bundle-{made_of[:8]}"
-    build_bundle(bundle, adapters)
-
-    def asked(way: str, of: Path, tools: Path) -> Path:
-        answers = folder / f"{way}-{of.stem}-{threads or 'all'}-{made_of[:8]}.jsonl"
-        return answers_of(way, bundle, (tools / "tools", of), answers, threads)
-
+    adapters = own or trained_in(folder / "adapters")
+    exported = Exported(folder, adapters, threads)
     way = name if name in UNTRAINED[:-1] else "model-alone"
-    answers = asked(way, cases, DATA)
-    report, further = report_of(cases, answers), {}
-    if adapters:
-        further["given_tool"] = report_of(cases, asked("given-tool", cases, DATA))["arguments"]
+    new = dict[str, Any]()
     if adapters and name != "sample":
-        new = report_of(unseen, asked(way, unseen, UNSEEN))
-        further |= {"unseen_tool": new["tool"], "unseen_call": new["call"]}
+        new = report_of(unseen, exported.answers(way, UNSEEN / "tools", unseen))
     return {
         "row": name,
-        **effort(adapters),
-        "cases": report["cases"],
-        "failed": report["failed"],
-        **costs_of(answers),
-        **{mark: further.get(mark, report.get(mark)) for mark in MARKS},
+        **exported.marked(way, DATA / "tools", cases, MARKS),
+        "unseen_tool": new.get("tool"),
+        "unseen_call": new.get("call"),
     }
 
 
-def build_bundle(bundle: Path, adapters: Sequence[Path]) -> None:
-    """Export the base model with these adapter folders, where that is not done yet."""
-    if not (bundle / MANIFEST).exists():
-        given = [word for adapter in adapters for word in ("--adapters", str(adapter))]
-        what = ["--model", MODEL, "--profile", PROFILE, "--out", str(bundle)]
-        run("afx_export.cli", "build", *what, *given)
+def trained_in(folder: Path, pattern: str = "*") -> list[Path]:
+    """The adapters of a folder that are trained to the end."""
+    return [path for path in sorted(folder.glob(pattern)) if (path / CARD).is_file()]
 
 
 def effort(adapters: Sequence[Path]) -> dict[str, int]:
@@ -254,21 +267,6 @@ def effort(adapters: Sequence[Path]) -> dict[str, int]:
         "examples": sum(int(card["examples_seen"]) for card in cards),
         "steps": sum(int(card["steps"]) for card in cards),
     }
-
-
-def answers_of(
-    way: str, bundle: Path, asked: tuple[Path, Path], out: Path, threads: int | None
-) -> Path:
-    """Ask the bundle in one of the ways of `ways.py`; return the file of predictions.
-
-    asked: the folder of tools and the file of cases.
-    """
-    if not out.exists():
-        where = ["--tools", str(asked[0]), "--cases", str(asked[1]), "--out", str(out)]
-        where += ["--threads", str(threads)] if threads else []
-        ways = [sys.executable, str(Path(__file__).parent / "ways.py"), way]
-        subprocess.run([*ways, str(bundle), *where], check=True)
-    return out
 
 
 def report_of(cases: Path, answers: Path) -> dict[str, Any]:
@@ -319,7 +317,7 @@ def _outside(rows: list[dict[str, Any]], earlier: dict[str, dict[str, Any]]) -> 
     """Name the marks that lie outside the interval that was found before."""
     found: list[str] = []
     for row in rows:
-        for mark in MARKS:
+        for mark in (*MARKS, *FURTHER):
             before = earlier.get(row["row"], {}).get(mark)
             if not before:
                 continue

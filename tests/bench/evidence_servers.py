@@ -18,8 +18,6 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from bench import evidence
 from bench.runs import save_result, table
 
-from agentflux.contracts.cards import CARD
-
 HERE = Path(__file__).parent
 RECIPE, UNSEEN = HERE / "recipes" / "evidence-servers.toml", HERE / "unseen"
 ROWS = ("base", *evidence.CONTROLS, "decoupled")
@@ -56,25 +54,8 @@ def _served(out: Path) -> Path:
 
 
 def _marked(name: str, out: Path, cases: Path, threads: int | None) -> dict[str, Any]:
-    folder = out / name
-    adapters = [path for path in sorted((folder / "adapters").glob("*")) if (path / CARD).is_file()]
-    bundle = folder / "bundle"
-    evidence.build_bundle(bundle, adapters)
-    asked = (UNSEEN / "tools", cases)
-
-    def answers(way: str) -> Path:
-        return evidence.answers_of(way, bundle, asked, folder / f"{way}.jsonl", threads)
-
-    report = evidence.report_of(cases, answers("set-alone"))
-    given = evidence.report_of(cases, answers("given-tool"))["arguments"] if adapters else None
-    return {
-        "row": name,
-        **evidence.effort(adapters),
-        **evidence.costs_of(answers("set-alone")),
-        "tool": report["tool"],
-        "call": report["call"],
-        "given_tool": given,
-    }
+    exported = evidence.Exported(out / name, evidence.trained_in(out / name / "adapters"), threads)
+    return {"row": name, **exported.marked("set-alone", UNSEEN / "tools", cases, ("tool", "call"))}
 
 
 if __name__ == "__main__":

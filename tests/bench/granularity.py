@@ -41,11 +41,9 @@ def main() -> None:
 
 
 def _marked(name: str, out: Path, cases: Path, threads: int | None) -> dict[str, Any]:
-    folder, bundle = out / name, out / name / "bundle"
-    adapters = sorted((out / "adapters").glob(ROWS[name]))
-    evidence.build_bundle(bundle, adapters)
-    asked = (evidence.DATA / "tools", cases)
-    answers = evidence.answers_of("given-tool", bundle, asked, folder / "answers.jsonl", threads)
+    adapters = evidence.trained_in(out / "adapters", ROWS[name])
+    exported = evidence.Exported(out / name, adapters, threads)
+    answers = exported.answers("given-tool", evidence.DATA / "tools", cases)
     return {
         "row": name,
         **evidence.effort(adapters),

@@ -30,8 +30,8 @@ from agentflux.contracts.retriever import BiEncoder
 from agentflux.contracts.tools import Catalog, ToolSpec, load_tool_folder
 from agentflux.engines.ort import OrtEngine
 from agentflux.orchestration import hints
+from agentflux.orchestration.layout import segments
 from agentflux.orchestration.shown import ShownTools
-from agentflux.orchestration.stages import segments
 from agentflux.ports import Choosing, Scores
 
 OFFERED = 4

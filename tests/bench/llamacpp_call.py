@@ -29,7 +29,8 @@ from agentflux.contracts.bundle import read_manifest
 from agentflux.contracts.prompts import ChatFormat
 from agentflux.contracts.tools import Catalog, load_tool_folder
 from agentflux.engines.ort import OrtEngine, physical_cores
-from agentflux.orchestration.stages import MAX_ARGUMENT_TOKENS, Stages
+from agentflux.orchestration.arguments import MAX_ARGUMENT_TOKENS
+from agentflux.orchestration.stages import Stages
 
 COLD = 3
 HEAD = 'Serve the request with one of these tools. Write {"name": ..., "arguments": {...}}.\n'

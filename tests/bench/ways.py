@@ -35,9 +35,10 @@ from agentflux.contracts.prompts import ChatFormat, Situation
 from agentflux.contracts.tools import Catalog, ToolCall, ToolSpec, load_tool_folder
 from agentflux.errors import EngineError
 from agentflux.evaluation import predict
+from agentflux.orchestration.arguments import MAX_ARGUMENT_TOKENS
 from agentflux.orchestration.events import Event
 from agentflux.orchestration.hints import SecondOpinions
-from agentflux.orchestration.stages import MAX_ARGUMENT_TOKENS, Decision, Stages
+from agentflux.orchestration.stages import Decision, Stages
 from agentflux.ports import (
     CancelToken,
     Choosing,

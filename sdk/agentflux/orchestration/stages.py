@@ -4,35 +4,23 @@ Each stage is one request to the engine: the shared pieces under the base, the r
 adapter of that subtask, the output constrained to what is valid.
 """
 
-import json
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any
-
-import jsonschema
+from dataclasses import dataclass, replace
 
 from agentflux.contracts import prompts
-from agentflux.contracts.bundle import AdapterEntry, CatalogTool, Manifest
+from agentflux.contracts.bundle import AdapterEntry, Manifest
 from agentflux.contracts.experts import NO_EXPERTS, Experts
-from agentflux.contracts.grammar import copying_grammar
-from agentflux.contracts.optional import named_values
 from agentflux.contracts.prompts import Situation, StagePrompt
-from agentflux.contracts.spans import FREE, Held
-from agentflux.contracts.tools import Catalog, ToolCall, ToolSpec
-from agentflux.contracts.validation import check_arguments
-from agentflux.errors import SchemaNotSupported
-from agentflux.orchestration.astray import held_to_texts, held_to_what_is_shown
+from agentflux.contracts.tools import Catalog, ToolCall
+from agentflux.orchestration.arguments import ArgumentWriter
 from agentflux.orchestration.events import Event, StageFinished, StageStarted
-from agentflux.orchestration.given import as_given
-from agentflux.orchestration.grounding import grounded
 from agentflux.orchestration.hints import Opinion, SecondOpinions, joined
 from agentflux.orchestration.known_sets import KnownSets
-from agentflux.orchestration.missing import missing_parameter, question
+from agentflux.orchestration.layout import segments
 from agentflux.orchestration.shown import ShownTools
 from agentflux.ports import (
     CancelToken,
     Choosing,
-    Completion,
     Engine,
     Generation,
     Sampling,
@@ -42,8 +30,6 @@ from agentflux.ports import (
     Usage,
 )
 
-MAX_ARGUMENT_TOKENS = 320
-ARGUMENT_ROLLOUTS = 5
 MAX_ANSWER_TOKENS = 96
 # Without it a 135M base model falls into loops on long observations; from 1.1 on it starts to write
 # other digits than the results have.
@@ -93,7 +79,7 @@ class Stages:
             encoder=experts.retriever,
         )
         self._opinions = SecondOpinions(manifest, self._sets, self._shown, experts.intents)
-        self._trained = {(t.tool_set, t.name, t.sha256): t for t in manifest.catalog}
+        self._writer = ArgumentWriter(engine, manifest, self._shown, experts)
 
     def with_catalog(self, catalog: Catalog) -> "Stages":
         """Return these stages over other tools."""
@@ -128,7 +114,7 @@ class Stages:
         if tool_set is None or name is None or name == stop:
             return Decision(call=None, confidence=confidence, stages=tuple(records))
         tool = next(t for t in self._sets[tool_set] if t.name == name)
-        written = self._arguments(tool, situation, sampling, records, emit, cancel)
+        written = self._writer.write(tool, situation, sampling, records, emit, cancel)
         connected = self._known.connected(tool_set)
         return Decision(
             call=ToolCall(
@@ -261,125 +247,6 @@ class Stages:
             usage=scores.usage,
         )
 
-    def _arguments(
-        self,
-        tool: ToolSpec,
-        situation: Situation,
-        sampling: Sampling,
-        records: list[StageRecord],
-        emit: Emit,
-        cancel: CancelToken | None,
-    ) -> "_Written":
-        if not tool.takes_arguments:
-            return _Written()
-        key = (tool.tool_set, tool.name, tool.sha256)
-        trained = self._trained.get(key)  # if it is still the tool that training saw
-        seen = trained or CatalogTool(tool_set=key[0], name=key[1], sha256=key[2])
-        texts = prompts.shown_texts(situation)
-        try:
-            grammar = copying_grammar(tool, seen.copied, texts, worded=seen.worded)
-        except SchemaNotSupported as error:
-            return _Written(problem=str(error))
-        adapter = self._manifest.adapter_for("arguments", tool.tool_set, tool.name)
-        name = adapter.name if adapter else None
-        tools = self._shown.tools(tool.tool_set, situation)
-        described = adapter is not None and adapter.described
-        prompt = prompts.arguments_prompt(
-            self._manifest.chat, tool, tools, situation, described=described
-        )
-        request = Generation(
-            segments=segments(prompt, adapter),
-            max_tokens=MAX_ARGUMENT_TOKENS,
-            grammar=grammar,
-            rollouts=ARGUMENT_ROLLOUTS,
-            keep_grammar=not seen.copies,  # the texts are those of one request
-            temperature=sampling.temperature,
-            top_p=sampling.top_p,
-            seed=sampling.seed,
-        )
-
-        def written(asked: Generation) -> Completion:
-            emit(StageStarted(stage="arguments", adapter=name))
-            done = self._engine.generate(asked, cancel=cancel)
-            records.append(StageRecord(stage="arguments", adapter=name, usage=done.usage))
-            emit(StageFinished(record=records[-1]))
-            return done
-
-        def again(asked: ToolSpec, held: Held) -> Completion:
-            rules = copying_grammar(asked, seen.copied, texts, worded=seen.worded, held=held)
-            other = written(replace(request, grammar=rules, keep_grammar=False))
-            return done if other.finish == "length" else other
-
-        done = written(request)
-        given = self._as_given(tool, done, situation, trained=trained is not None)
-        if given is not tool:
-            done = again(given, FREE)
-        if trained is None:
-            held = FREE if situation.steps else held_to_texts(_object(done), tool, texts)
-        else:
-            held = held_to_what_is_shown(_object(done), trained, situation)
-        if held:
-            done = again(given, held)
-        threshold = adapter.calibration.min_support if adapter else 0.0
-        lacking = missing_parameter(done, tool, seen.copied, min_support=threshold)
-        if lacking is not None:
-            return _Written(question=question(tool, lacking))
-        if done.finish == "length":
-            return _Written(
-                problem=f"the arguments did not end within {MAX_ARGUMENT_TOKENS} tokens"
-            )
-        return _parse(done.text, tool, founding=None if trained else texts)
-
-    def _as_given(
-        self, tool: ToolSpec, done: Completion, situation: Situation, *, trained: bool
-    ) -> ToolSpec:
-        """Return the tool as its arguments should be by the request's words.
-
-        Of a tool that was called before nothing is said: a preview's request asks for both calls.
-        """
-        written, experts = _object(done), self._experts
-        called = {(step.call.tool_set, step.call.tool) for step in situation.steps}
-        if written is None or (tool.tool_set, tool.name) in called:
-            return tool
-        odds, named = dict[str, float](), dict[str, str]()
-        if trained:
-            if experts.intents is not None:
-                odds = experts.intents.odds_given(f"{tool.tool_set}/{tool.name}", situation.request)
-        elif not situation.steps:
-            named = named_values(tool.input_schema, situation.request)
-            if experts.retriever is not None:
-                odds = experts.retriever.odds_given(tool, situation.request)
-        return as_given(tool, written, odds, named)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Written:
-    """What the argument stage gave: arguments, or why there are none."""
-
-    arguments: dict[str, Any] = field(default_factory=dict[str, Any])
-    problem: str = ""
-    question: str = ""
-
-
-def _object(done: Completion) -> dict[str, Any] | None:
-    """Return the arguments that were written, or None where they did not end or are none."""
-    try:
-        found = json.loads(done.text) if done.finish != "length" else None
-    except ValueError:
-        return None
-    return found if isinstance(found, dict) else None
-
-
-def segments(prompt: StagePrompt, adapter: AdapterEntry | None) -> tuple[Segment, ...]:
-    """Lay the prompt out for the engine. The static piece is worth keeping."""
-    if adapter is None:
-        pieces = prompt.pieces()
-        return tuple(Segment(text=p, keep=p == prompt.static) for p in pieces)
-    base, adapted = prompt.split(adapter.boundary)
-    shared = tuple(Segment(text=p, keep=p == prompt.static) for p in base)
-    own = (Segment(text=p, adapter=adapter.name, keep=p == prompt.static) for p in adapted)
-    return (*shared, *own)
-
 
 def _told(record: StageRecord, connected: Callable[[str], str]) -> StageRecord:
     """Tell a choice by the names under which tool sets or tools are connected."""
@@ -411,27 +278,6 @@ def _without_weak_none(scores: Scores, min_none: float) -> Scores:
 
 def _candidates(names: Iterable[str], stop: str | None) -> list[str]:
     return [*names] if stop is None else [*names, stop]
-
-
-def _parse(text: str, tool: ToolSpec, *, founding: Sequence[str] | None) -> _Written:
-    """Read the decoded object and check what a grammar cannot express (`not`, some formats).
-
-    founding: the texts in which optional strings must have a ground; None asks for none.
-    """
-    try:
-        arguments = json.loads(text)
-        if founding is not None:
-            arguments = grounded(arguments, tool, founding)
-        json.dumps(arguments, ensure_ascii=False, allow_nan=False).encode()
-        check_arguments(arguments, tool.input_schema)
-    except ValueError as error:
-        return _Written(problem=f"the arguments are not JSON: {error}")
-    except jsonschema.ValidationError as error:
-        return _Written(problem=f"the arguments break the tool's schema: {error.message[:200]}")
-    except jsonschema.SchemaError as error:
-        told = f"the tool's schema is not valid JSON Schema: {error.message[:200]}"
-        return _Written(problem=told)
-    return _Written(arguments=arguments)
 
 
 def _product(records: Sequence[StageRecord]) -> float:

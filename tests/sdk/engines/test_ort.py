@@ -21,7 +21,7 @@ from agentflux.contracts.prompts import (
 from agentflux.contracts.validation import check_arguments
 from agentflux.engines.ort import OrtEngine
 from agentflux.errors import AdapterNotFound, Cancelled, ContextOverflow, EngineError
-from agentflux.orchestration.stages import segments
+from agentflux.orchestration.layout import segments
 from agentflux.ports import Choosing, Generation, Segment, Usage
 
 pytestmark = pytest.mark.model

@@ -1,0 +1,66 @@
+"""Tables as texts list them, and statements of SQL that name the wrong one.
+
+Applications show tables in many ways; those that can be told apart without doubt are read:
+`loans(id, book)`, `loans[id INTEGER, book TEXT]`, `CREATE TABLE loans (...)`, and a line of its own
+`- loans: id, book`.
+"""
+
+import re
+from collections.abc import Iterable, Mapping
+
+Tables = Mapping[str, frozenset[str]]
+
+_NAME = re.compile(r"[A-Za-z_]\w*")
+_LISTED = re.compile(r"(?<![\w.])([A-Za-z_]\w*)\s?[(\[]([^()\[\]]*(?:\([^()]*\)[^()\[\]]*)*)[)\]]")
+_LINE = re.compile(r"^\W*([A-Za-z_]\w*): ([^:\n]+,[^:\n]+)$", re.MULTILINE)
+_COLUMN = re.compile(r"([A-Za-z_]\w*)(?:\s.*)?", re.DOTALL)
+_FIRST = re.compile(r"[A-Za-z_]\w*(\s+([A-Z]+|int|integer|text|real|date)\b.*)?", re.DOTALL)
+_INNER = re.compile(r"\([^()]*\)")
+_STATEMENT = re.compile(r"\s*(?:SELECT|INSERT|UPDATE|DELETE)\b", re.IGNORECASE)
+_TABLE = re.compile(r"\b(FROM|INTO|UPDATE|JOIN)\s+([A-Za-z_]\w*)", re.IGNORECASE)
+_QUOTED = re.compile(r"'[^']*'")
+_LEAST = 2  # names, or it is no list of columns
+
+
+def columns_of_tables(texts: Iterable[str]) -> Tables:
+    """Return the tables that the texts list, with the names of their columns in lower case."""
+    found = dict[str, frozenset[str]]()
+    for text in texts:
+        for match in (*_LISTED.finditer(text), *_LINE.finditer(text)):
+            told = [part.strip() for part in _INNER.sub("", match.group(2)).split(",")]
+            names = [name[1].lower() for part in told if (name := _COLUMN.fullmatch(part))]
+            if len(names) == len(told) >= _LEAST and _FIRST.fullmatch(told[0]):
+                found.setdefault(match.group(1), frozenset(names))
+    return found
+
+
+def with_its_table(statement: str, tables: Tables, texts: Iterable[str]) -> str | None:
+    """Return a statement over one table with the name of the only table that has its columns.
+
+    None where it is no statement, or its table has them or stands in the texts where no table's
+    columns are listed, or where no one table or several have all columns that it names.
+    """
+    if not _STATEMENT.match(statement):
+        return None
+    bare = _QUOTED.sub("''", statement)
+    named = {match.group(2) for match in _TABLE.finditer(bare)}
+    if len(named) != 1:
+        return None
+    table = named.pop().lower()
+    own = next((columns for name, columns in tables.items() if name.lower() == table), None)
+    if own is None and any(table in _outside_lists(text) for text in texts):
+        return None
+    every = frozenset[str]().union(*tables.values())
+    used = {name.lower() for name in _NAME.findall(bare)} & every - {table}
+    if not used or (own is not None and used <= own):
+        return None
+    fitting = [name for name, columns in tables.items() if used <= columns]
+    if len(fitting) != 1:
+        return None
+    return _TABLE.sub(lambda m: f"{m.group(1)} {fitting[0]}", statement)
+
+
+def _outside_lists(text: str) -> frozenset[str]:
+    """Return the names of a text, in lower case, but those in lists of columns."""
+    rest = _LINE.sub(lambda m: m.group(1), _LISTED.sub(lambda m: m.group(1), text))
+    return frozenset(name.lower() for name in _NAME.findall(rest))

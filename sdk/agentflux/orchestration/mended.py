@@ -1,0 +1,94 @@
+"""Arguments of trained tools that are right but for what the texts show beyond doubt.
+
+A small model names a file without the folder that the context lists it in, drops the brackets of a
+line that it copies, or takes a column's name for its table's. Where the texts leave one reading, it
+is put in place; nothing is decoded again. How seldom that is wrong in the sample's training data,
+and what it mends in predictions, is printed by `tests/bench/mending.py`.
+"""
+
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+from agentflux.contracts.bundle import CatalogTool
+from agentflux.contracts.prompts import Situation, shown_texts, telling_texts
+from agentflux.contracts.spans import is_span, string_leaves, words
+from agentflux.contracts.tables import columns_of_tables, with_its_table
+
+_WORD = re.compile(r"[^\W_]+")
+_SPACE = re.compile(r"\s+")
+_BEFORE = r"[\w./\\~:-]*[/\\]"
+_CLOSING = re.compile(r"""[)\]}"'!?]*""")
+
+
+def mended(arguments: Mapping[str, Any], seen: CatalogTool, situation: Situation) -> dict[str, Any]:
+    """Return the arguments with each string that has one reading in the texts as it is there."""
+    texts, telling = shown_texts(situation), telling_texts(situation)
+    tables, given = columns_of_tables(telling), {text for _, text in string_leaves(arguments)}
+
+    def mend(path: str, text: str) -> str:
+        if path in seen.inner:
+            whole = whole_path(text, texts)
+            return text if whole in given else whole  # what is moved keeps its name
+        if path in seen.copied:
+            return text
+        return with_its_table(text, tables, telling) or as_said(text, texts)
+
+    return {name: _each(value, name, mend) for name, value in arguments.items()}
+
+
+def whole_path(name: str, texts: Iterable[str]) -> str:
+    """Return the one path that ends in a file's name, where the texts never have the name alone."""
+    if "." not in name or any(mark in name for mark in "/\\ "):
+        return name
+    found = set[str]()
+    for text in texts:
+        spot = rf"(?:{_BEFORE})?(?<![\w.-]){re.escape(name)}(?![\w/\\-])"
+        found.update(match.group() for match in re.finditer(spot, text))
+    return found.pop() if len(found) == 1 else name
+
+
+def as_said(text: str, texts: Iterable[str]) -> str:
+    """Return a copied line with the marks that it lost: `print "hi"` of `print("hi")`."""
+    said = text.strip()
+    if len(own := words(said)) < 2 or "\n" in said:  # noqa: PLR2004 - one word has no marks within
+        return text
+    lines = [line for told in texts for line in told.splitlines()]
+    if is_span(said, lines):
+        return text
+    found = {span for line in lines for span in _spans_of(own, line) if _lost_marks(said, span)}
+    return text.replace(said, found.pop()) if len(found) == 1 else text
+
+
+def _spans_of(own: Sequence[str], line: str) -> Iterable[str]:
+    """Yield what stands between the first and the last of the words, and what closes it."""
+    told = [*_WORD.finditer(line)]
+    for at in range(len(told) - len(own) + 1):
+        some = told[at : at + len(own)]
+        if [match.group() for match in some] == [*own]:
+            start, end = some[0].start(), some[-1].end()
+            behind = _CLOSING.match(line, end)
+            stops = range(end, behind.end() + 1 if behind else end)
+            yield next((line[start:stop] for stop in stops if _closed(line[start:stop])), "")
+
+
+def _closed(span: str) -> bool:
+    """Whether each bracket and each quote of a span is closed in it."""
+    pairs = all(span.count(pair[0]) == span.count(pair[1]) for pair in ("()", "[]", "{}"))
+    return pairs and not span.count('"') % 2
+
+
+def _lost_marks(text: str, span: str) -> bool:
+    """Whether the text is the span without some marks, spaces apart."""
+    rest = iter(_SPACE.sub("", span))
+    return all(letter in rest for letter in _SPACE.sub("", text))
+
+
+def _each(value: object, path: str, mend: Callable[[str, str], str]) -> object:
+    if isinstance(value, str):
+        return mend(path, value)
+    if isinstance(value, Mapping):
+        return {key: _each(inner, f"{path}.{key}", mend) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_each(inner, f"{path}[]", mend) for inner in value]
+    return value

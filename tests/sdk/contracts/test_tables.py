@@ -1,0 +1,48 @@
+import pytest
+
+from agentflux.contracts.tables import columns_of_tables, with_its_table
+
+TWO = "runs(id INTEGER PRIMARY KEY, runner TEXT, km REAL), shoes[id, brand, bought_on DATE]"
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        (TWO, {"runs": {"id", "runner", "km"}, "shoes": {"id", "brand", "bought_on"}}),
+        (
+            "CREATE TABLE jobs (\n  no INTEGER,\n  price NUMERIC(5, 2)\n)",
+            {"jobs": {"no", "price"}},
+        ),
+        ("- larder: Item, unit (kg or l), amount real", {"larder": {"item", "unit", "amount"}}),
+        ("Launderette: table machines with machine, kg, state", {}),
+        ("The user lives in Rome (Italy, Europe/Rome).", {}),
+        ("branches: main", {}),
+    ],
+)
+def test_tables_are_read_where_their_columns_are_listed(
+    text: str, found: dict[str, set[str]]
+) -> None:
+    assert columns_of_tables([text]) == found
+
+
+@pytest.mark.parametrize(
+    ("table", "rest", "meant"),
+    [
+        ("INSERT INTO runner", "(runner, km) VALUES ('Bo', 5)", "INSERT INTO runs"),
+        ("SELECT brand FROM runs", "WHERE bought_on > '2025'", "SELECT brand FROM shoes"),
+        ("UPDATE runners", "SET km = 6 WHERE runner = 'shoes'", "UPDATE runs"),
+        ("SELECT km FROM runs", "WHERE km > 3", None),
+        ("SELECT id FROM running", "LIMIT 2", None),
+        ("SELECT colour FROM running", "LIMIT 2", None),
+        ("SELECT km FROM runners JOIN shoes", "ON shoes.id = runners.id", None),
+        ("from runners", "with km", None),
+    ],
+)
+def test_a_table_is_the_one_that_has_the_columns(table: str, rest: str, meant: str | None) -> None:
+    found = with_its_table(f"{table} {rest}", columns_of_tables([TWO]), [TWO])
+    assert found == (None if meant is None else f"{meant} {rest}")
+
+
+def test_a_table_that_is_told_of_without_its_columns_stays() -> None:
+    told = [TWO, "The table walkers is as wide as that of runs."]
+    assert with_its_table("SELECT km FROM walkers", columns_of_tables(told), told) is None

@@ -1,0 +1,53 @@
+import pytest
+
+from agentflux.contracts.bundle import CatalogTool
+from agentflux.contracts.prompts import Situation
+from agentflux.orchestration.mended import as_said, mended, whole_path
+
+SEEN = CatalogTool(
+    tool_set="filesystem",
+    name="write_file",
+    sha256="0" * 64,
+    copied=("note",),
+    inner=("path", "to"),
+)
+
+
+@pytest.mark.parametrize(
+    ("name", "whole"),
+    [
+        ("heron.jpg", "spring/heron.jpg"),
+        ("run.cfg", r"C:\lab\run.cfg"),
+        ("rules.txt", "rules.txt"),
+        ("fox.png", "fox.png"),
+        ("eron.jpg", "eron.jpg"),
+        ("spring", "spring"),
+    ],
+)
+def test_a_file_is_in_the_folder_that_it_is_listed_in(name: str, whole: str) -> None:
+    context = (
+        r"In it: spring/heron.jpg, a/fox.png, b/fox.png, rules.txt, old/rules.txt; C:\lab\run.cfg"
+    )
+    assert whole_path(name, ["the heron, please", context]) == whole
+
+
+@pytest.mark.parametrize(
+    ("written", "said"),
+    [
+        ('print "Hello, 7B!"', 'print("Hello, 7B!")'),
+        ('print "Hello, 7B!"\n', 'print("Hello, 7B!")\n'),
+        ("Hello, 7B!", "Hello, 7B!"),
+        ("hello_7B", "hello_7B"),
+        ("line/in", "line/in"),
+        ("Hello\n7B", "Hello\n7B"),
+    ],
+)
+def test_a_copied_line_gets_its_marks_back(written: str, said: str) -> None:
+    assert as_said(written, ['one line in it: print("Hello, 7B!").']) == said
+
+
+def test_what_is_moved_keeps_its_name_and_what_training_copied_stays() -> None:
+    situation = Situation(request="keep f(a, b) in top", context="inbox/a.md")
+    moved = {"path": "inbox/a.md", "to": "a.md", "note": "f a, b", "lines": [{"text": "f a, b"}]}
+    assert mended(moved, SEEN, situation) == moved | {"lines": [{"text": "f(a, b)"}]}
+    assert mended({"path": "a.md", "n": 3}, SEEN, situation) == {"path": "inbox/a.md", "n": 3}
