@@ -1,4 +1,4 @@
-"""Tables as texts list them, and statements of SQL that name the wrong one.
+"""Tables as texts list them, and statements of SQL that name the wrong one or make a key unasked.
 
 Applications show tables in many ways; those that can be told apart without doubt are read:
 `loans(id, book)`, `loans[id INTEGER, book TEXT]`, `CREATE TABLE loans (...)`, and a line of its own
@@ -19,6 +19,10 @@ _INNER = re.compile(r"\([^()]*\)")
 _STATEMENT = re.compile(r"\s*(?:SELECT|INSERT|UPDATE|DELETE)\b", re.IGNORECASE)
 _TABLE = re.compile(r"\b(FROM|INTO|UPDATE|JOIN)\s+([A-Za-z_]\w*)", re.IGNORECASE)
 _QUOTED = re.compile(r"'[^']*'")
+_DATABASE = re.compile(r"\w+\.(?:db|sqlite3?)\b", re.IGNORECASE)
+_CREATION = re.compile(r"\s*CREATE TABLE\b", re.IGNORECASE)
+_KEY = re.compile(r" PRIMARY KEY(?: AUTOINCREMENT)?\b", re.IGNORECASE)
+_SAYS_KEY = re.compile(r"\b(?:primary|pk|keys?|keyed|unique|ids?|identif\w+)\b", re.IGNORECASE)
 _LEAST = 2  # names, or it is no list of columns
 
 
@@ -60,7 +64,15 @@ def with_its_table(statement: str, tables: Tables, texts: Iterable[str]) -> str 
     return _TABLE.sub(lambda m: f"{m.group(1)} {fitting[0]}", statement)
 
 
+def without_unasked_key(statement: str, request: str) -> str:
+    """Return a CREATE TABLE without a primary key, where the request speaks of none."""
+    if not _CREATION.match(statement) or _SAYS_KEY.search(request):
+        return statement
+    return _KEY.sub("", statement)
+
+
 def _outside_lists(text: str) -> frozenset[str]:
-    """Return the names of a text, in lower case, but those in lists of columns."""
-    rest = _LINE.sub(lambda m: m.group(1), _LISTED.sub(lambda m: m.group(1), text))
+    """Return the names of a text, in lower case, but those in lists of columns and of databases."""
+    told = _DATABASE.sub(" ", text)
+    rest = _LINE.sub(lambda m: m.group(1), _LISTED.sub(lambda m: m.group(1), told))
     return frozenset(name.lower() for name in _NAME.findall(rest))

@@ -1,8 +1,9 @@
 """Arguments of trained tools that are right but for what the texts show beyond doubt.
 
 A small model names a file without the folder that the context lists it in, drops the brackets of a
-line that it copies, or takes a column's name for its table's. Where the texts leave one reading, it
-is put in place; nothing is decoded again. How seldom that is wrong in the sample's training data,
+line that it copies or opens a quote before a word, takes a column's name for its table's, or makes
+a primary key of which nobody spoke. Where the texts leave one reading, it is put in place; nothing
+is decoded again. How seldom that is wrong in the sample's training data,
 and what it mends in predictions, is printed by `tests/bench/mending.py`.
 """
 
@@ -13,9 +14,10 @@ from typing import Any
 from agentflux.contracts.bundle import CatalogTool
 from agentflux.contracts.prompts import Situation, shown_texts, telling_texts
 from agentflux.contracts.spans import is_span, string_leaves, words
-from agentflux.contracts.tables import columns_of_tables, with_its_table
+from agentflux.contracts.tables import columns_of_tables, with_its_table, without_unasked_key
 
 _WORD = re.compile(r"[^\W_]+")
+_QUOTES = "'`\""
 _SPACE = re.compile(r"\s+")
 _BEFORE = r"[\w./\\~:-]*[/\\]"
 _CLOSING = re.compile(r"""[)\]}"'!?]*""")
@@ -32,29 +34,39 @@ def mended(arguments: Mapping[str, Any], seen: CatalogTool, situation: Situation
             return text if whole in given else whole  # what is moved keeps its name
         if path in seen.copied:
             return text
-        return with_its_table(text, tables, telling) or as_said(text, texts)
+        if (statement := with_its_table(text, tables, telling)) is not None:
+            return statement
+        return as_said(without_unasked_key(text, situation.request), texts)
 
     return {name: _each(value, name, mend) for name, value in arguments.items()}
 
 
-def whole_path(name: str, texts: Iterable[str]) -> str:
-    """Return the one path that ends in a file's name, where the texts never have the name alone."""
+def whole_path(name: str, texts: Sequence[str]) -> str:
+    """Return the one path that ends in a file's name, where the texts never have the name alone.
+
+    As it is spelled there, where the name stands in none of the texts in its own letters.
+    """
     if "." not in name or any(mark in name for mark in "/\\ "):
         return name
-    found = set[str]()
-    for text in texts:
-        spot = rf"(?:{_BEFORE})?(?<![\w.-]){re.escape(name)}(?![\w/\\-])"
-        found.update(match.group() for match in re.finditer(spot, text))
+    how = re.NOFLAG if any(name in text for text in texts) else re.IGNORECASE
+    spot = re.compile(rf"(?:{_BEFORE})?(?<![\w.-]){re.escape(name)}(?![\w/\\-])", how)
+    found = {match.group() for text in texts for match in spot.finditer(text)}
     return found.pop() if len(found) == 1 else name
 
 
 def as_said(text: str, texts: Iterable[str]) -> str:
-    """Return a copied line with the marks that it lost: `print "hi"` of `print("hi")`."""
-    said = text.strip()
-    if len(own := words(said)) < 2 or "\n" in said:  # noqa: PLR2004 - one word has no marks within
+    """Return a copied line with the marks that it lost: `print "hi"` of `print("hi")`.
+
+    Or without a quote at an end, where only the rest is said: `.git` of `'.git`.
+    """
+    said, lines = text.strip(), [line for told in texts for line in told.splitlines()]
+    if "\n" in said or is_span(said, lines):
         return text
-    lines = [line for told in texts for line in told.splitlines()]
-    if is_span(said, lines):
+    bare = said.strip(_QUOTES)
+    if bare != said and is_span(bare, lines):
+        return text.replace(said, bare)
+    own = words(said)
+    if len(own) < 2:  # noqa: PLR2004 - one word has no marks within
         return text
     found = {span for line in lines for span in _spans_of(own, line) if _lost_marks(said, span)}
     return text.replace(said, found.pop()) if len(found) == 1 else text

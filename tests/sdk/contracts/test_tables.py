@@ -1,6 +1,6 @@
 import pytest
 
-from agentflux.contracts.tables import columns_of_tables, with_its_table
+from agentflux.contracts.tables import columns_of_tables, with_its_table, without_unasked_key
 
 TWO = "runs(id INTEGER PRIMARY KEY, runner TEXT, km REAL), shoes[id, brand, bought_on DATE]"
 
@@ -46,3 +46,23 @@ def test_a_table_is_the_one_that_has_the_columns(table: str, rest: str, meant: s
 def test_a_table_that_is_told_of_without_its_columns_stays() -> None:
     told = [TWO, "The table walkers is as wide as that of runs."]
     assert with_its_table("SELECT km FROM walkers", columns_of_tables(told), told) is None
+
+
+def test_a_database_is_no_table() -> None:
+    told = ["stock.db has lamps(sku TEXT, finish TEXT)"]
+    wrong = "INSERT INTO stock (sku) VALUES ('L-2')"
+    meant = "INSERT INTO lamps (sku) VALUES ('L-2')"
+    assert with_its_table(wrong, columns_of_tables(told), told) == meant
+
+
+@pytest.mark.parametrize(
+    ("request_", "kept"),
+    [("a table days with id and day", True), ("day is its primary key", True), ("a table", False)],
+)
+def test_a_primary_key_is_made_where_the_request_speaks_of_one(
+    request_: str, *, kept: bool
+) -> None:
+    made = "CREATE TABLE days (day TEXT PRIMARY KEY, score INTEGER)"
+    plain = "CREATE TABLE days (day TEXT, score INTEGER)"
+    assert without_unasked_key(made, request_) == (made if kept else plain)
+    assert without_unasked_key("SELECT ' PRIMARY KEY'", request_) == "SELECT ' PRIMARY KEY'"

@@ -21,12 +21,14 @@ SEEN = CatalogTool(
         ("rules.txt", "rules.txt"),
         ("fox.png", "fox.png"),
         ("eron.jpg", "eron.jpg"),
+        ("readme.MD", "README.md"),
         ("spring", "spring"),
     ],
 )
 def test_a_file_is_in_the_folder_that_it_is_listed_in(name: str, whole: str) -> None:
     context = (
-        r"In it: spring/heron.jpg, a/fox.png, b/fox.png, rules.txt, old/rules.txt; C:\lab\run.cfg"
+        r"In it: spring/heron.jpg, a/fox.png, b/fox.png, rules.txt, old/rules.txt; README.md;"
+        r" C:\lab\run.cfg"
     )
     assert whole_path(name, ["the heron, please", context]) == whole
 
@@ -39,6 +41,8 @@ def test_a_file_is_in_the_folder_that_it_is_listed_in(name: str, whole: str) -> 
         ("Hello, 7B!", "Hello, 7B!"),
         ("hello_7B", "hello_7B"),
         ("line/in", "line/in"),
+        ("'7B", "7B"),
+        ("'9B", "'9B"),
         ("Hello\n7B", "Hello\n7B"),
     ],
 )
