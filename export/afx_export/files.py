@@ -19,11 +19,12 @@ def new_folder(target: Path) -> Generator[Path]:
     """Yield a temporary sibling of `target` that takes its place when the block succeeds.
 
     What stood at `target` is replaced only then; on any error it is untouched and the temporary
-    folder is gone.
+    folder is gone. Where `target` is a link, it stays, and what it leads to is replaced.
 
     Raises:
         DiskFull: writing failed for want of space.
     """
+    target = target.resolve()
     with disk_errors(target.name, target.parent):
         target.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}.partial-", dir=target.parent))

@@ -43,7 +43,16 @@ def main() -> None:
     else:
         run("afx_train.cli", "retriever", str(recipe), "--out", str(RETRIEVER))
     for card in trained.glob("*/afx_adapter.json"):
-        shutil.copytree(card.parent, HERE / "adapters" / card.parent.name, dirs_exist_ok=True)
+        place_copy(card.parent, HERE / "adapters" / card.parent.name)
+
+
+def place_copy(source: Path, target: Path) -> None:
+    """Copy a folder whole before it takes its place; after a kill the next run does it again."""
+    partial = target.with_name(f".{target.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    shutil.copytree(source, partial)
+    shutil.rmtree(target, ignore_errors=True)
+    partial.rename(target)
 
 
 def run(module: str, *arguments: str) -> None:

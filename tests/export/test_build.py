@@ -1,5 +1,6 @@
 import json
 import shutil
+import sys
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path, PureWindowsPath
@@ -278,6 +279,18 @@ def test_a_folder_appears_whole_or_not_at_all(tmp_path: Path) -> None:
         write("3", fail=True)
     assert (target / "a").read_text(encoding="utf-8") == "2"
     assert list(tmp_path.iterdir()) == [target]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="links need rights there")
+def test_a_link_stays_and_leads_to_the_new_folder(tmp_path: Path) -> None:
+    (tmp_path / "v1").mkdir()
+    current = tmp_path / "current"
+    current.symlink_to("v1")
+    with new_folder(current) as folder:
+        (folder / "a").write_text("new", encoding="utf-8")
+    assert current.is_symlink()
+    assert (tmp_path / "v1" / "a").read_text(encoding="utf-8") == "new"
+    assert {path.name for path in tmp_path.iterdir()} == {"v1", "current"}
 
 
 def test_a_drive_that_does_not_exist_is_named() -> None:
