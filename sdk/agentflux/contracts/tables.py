@@ -71,6 +71,13 @@ def without_unasked_key(statement: str, request: str) -> str:
     return _KEY.sub("", statement)
 
 
+def with_trimmed_literals(statement: str) -> str:
+    """Return a statement whose texts in quotes have no space at their ends."""
+    if not _STATEMENT.match(statement) or "''" in statement:  # a quote within a text
+        return statement
+    return _QUOTED.sub(lambda m: f"'{m.group()[1:-1].strip()}'", statement)
+
+
 def _outside_lists(text: str) -> frozenset[str]:
     """Return the names of a text, in lower case, but those in lists of columns and of databases."""
     told = _DATABASE.sub(" ", text)

@@ -1,9 +1,9 @@
 """Arguments of trained tools that are right but for what the texts show beyond doubt.
 
 A small model names a file without the folder that the context lists it in, drops the brackets of a
-line that it copies or opens a quote before a word, takes a column's name for its table's, or makes
-a primary key of which nobody spoke. Where the texts leave one reading, it is put in place; nothing
-is decoded again. How seldom that is wrong in the sample's training data,
+line that it copies or opens a quote before a word, writes three lines as one, takes a column's name
+for its table's, or makes a primary key of which nobody spoke. Where the texts leave one reading, it
+is put in place; nothing is decoded again. How seldom that is wrong in the sample's training data,
 and what it mends in predictions, is printed by `tests/bench/mending.py`.
 """
 
@@ -14,12 +14,24 @@ from typing import Any
 from agentflux.contracts.bundle import CatalogTool
 from agentflux.contracts.prompts import Situation, shown_texts, telling_texts
 from agentflux.contracts.spans import is_span, string_leaves, words
-from agentflux.contracts.tables import columns_of_tables, with_its_table, without_unasked_key
+from agentflux.contracts.tables import (
+    columns_of_tables,
+    with_its_table,
+    with_trimmed_literals,
+    without_unasked_key,
+)
 
 _WORD = re.compile(r"[^\W_]+")
 _QUOTES = "'`\""
 _SPACE = re.compile(r"\s+")
 _BEFORE = r"[\w./\\~:-]*[/\\]"
+_LINES = re.compile(
+    r"\b(?P<count>two|three|four|five|six|[2-6])(?: \w+)? lines\b"
+    r"|\b(?:one|each|every \w+) (?:per|a|in (?:a|its own)|on (?:a|its own)) line\b|\ba line each\b",
+    re.IGNORECASE,
+)
+_NUMBERS = {"two": "2", "three": "3", "four": "4", "five": "5", "six": "6"}
+_BETWEEN = re.compile(r",? and (?:then )?|,? then |, ")
 _CLOSING = re.compile(r"""[)\]}"'!?]*""")
 
 
@@ -30,28 +42,44 @@ def mended(arguments: Mapping[str, Any], seen: CatalogTool, situation: Situation
 
     def mend(path: str, text: str) -> str:
         if path in seen.inner:
-            whole = whole_path(text, texts)
+            whole = whole_path(text, situation.request, texts[1:])
             return text if whole in given else whole  # what is moved keeps its name
         if path in seen.copied:
             return text
+        if path not in seen.worded:
+            text = in_lines(text, situation.request)
         if (statement := with_its_table(text, tables, telling)) is not None:
             return statement
-        return as_said(without_unasked_key(text, situation.request), texts)
+        return as_said(with_trimmed_literals(without_unasked_key(text, situation.request)), texts)
 
     return {name: _each(value, name, mend) for name, value in arguments.items()}
 
 
-def whole_path(name: str, texts: Sequence[str]) -> str:
-    """Return the one path that ends in a file's name, where the texts never have the name alone.
+def whole_path(name: str, request: str, listing: Sequence[str]) -> str:
+    """Return the one relative path that ends in a file's name, where that is never listed alone.
 
-    As it is spelled there, where the name stands in none of the texts in its own letters.
+    As it is spelled there, where no text has the name in its own letters. An absolute path says no
+    more than the name in the folder to work in.
     """
     if "." not in name or any(mark in name for mark in "/\\ "):
         return name
-    how = re.NOFLAG if any(name in text for text in texts) else re.IGNORECASE
+    own_letters = any(name in text for text in (request, *listing))
+    how = re.NOFLAG if own_letters else re.IGNORECASE
     spot = re.compile(rf"(?:{_BEFORE})?(?<![\w.-]){re.escape(name)}(?![\w/\\-])", how)
-    found = {match.group() for text in texts for match in spot.finditer(text)}
-    return found.pop() if len(found) == 1 else name
+    found = {match.group() for text in listing for match in spot.finditer(text)}
+    only = found.pop() if len(found) == 1 else name
+    return name if only.startswith("/") or ":" in only else only
+
+
+def in_lines(text: str, request: str) -> str:
+    """Return items that the request wants in so many lines, or in one line each, in lines."""
+    asked = _LINES.search(request)
+    items = [item for item in _BETWEEN.split(text) if item]
+    if asked is None or "\n" in text.strip() or len(items) < 2:  # noqa: PLR2004 - one line is one
+        return text
+    count = asked["count"]
+    wanted = _NUMBERS.get(count.lower(), count) if count else str(len(items))
+    return "\n".join(items) if wanted == str(len(items)) else text
 
 
 def as_said(text: str, texts: Iterable[str]) -> str:

@@ -1,6 +1,11 @@
 import pytest
 
-from agentflux.contracts.tables import columns_of_tables, with_its_table, without_unasked_key
+from agentflux.contracts.tables import (
+    columns_of_tables,
+    with_its_table,
+    with_trimmed_literals,
+    without_unasked_key,
+)
 
 TWO = "runs(id INTEGER PRIMARY KEY, runner TEXT, km REAL), shoes[id, brand, bought_on DATE]"
 
@@ -66,3 +71,12 @@ def test_a_primary_key_is_made_where_the_request_speaks_of_one(
     plain = "CREATE TABLE days (day TEXT, score INTEGER)"
     assert without_unasked_key(made, request_) == (made if kept else plain)
     assert without_unasked_key("SELECT ' PRIMARY KEY'", request_) == "SELECT ' PRIMARY KEY'"
+
+
+def test_texts_in_quotes_have_no_space_at_their_ends() -> None:
+    assert (
+        with_trimmed_literals("DELETE FROM a WHERE b = ' x y '") == "DELETE FROM a WHERE b = 'x y'"
+    )
+    kept = "SELECT * FROM a WHERE b = 'it ''x'' '"
+    assert with_trimmed_literals(kept) == kept
+    assert with_trimmed_literals("say ' x '") == "say ' x '"

@@ -2,7 +2,7 @@ import pytest
 
 from agentflux.contracts.bundle import CatalogTool
 from agentflux.contracts.prompts import Situation
-from agentflux.orchestration.mended import as_said, mended, whole_path
+from agentflux.orchestration.mended import as_said, in_lines, mended, whole_path
 
 SEEN = CatalogTool(
     tool_set="filesystem",
@@ -17,7 +17,8 @@ SEEN = CatalogTool(
     ("name", "whole"),
     [
         ("heron.jpg", "spring/heron.jpg"),
-        ("run.cfg", r"C:\lab\run.cfg"),
+        ("run.cfg", "run.cfg"),
+        ("Heron.jpg", "spring/heron.jpg"),
         ("rules.txt", "rules.txt"),
         ("fox.png", "fox.png"),
         ("eron.jpg", "eron.jpg"),
@@ -30,7 +31,7 @@ def test_a_file_is_in_the_folder_that_it_is_listed_in(name: str, whole: str) -> 
         r"In it: spring/heron.jpg, a/fox.png, b/fox.png, rules.txt, old/rules.txt; README.md;"
         r" C:\lab\run.cfg"
     )
-    assert whole_path(name, ["the heron, please", context]) == whole
+    assert whole_path(name, "fox.png and heron.jpg, please", [context]) == whole
 
 
 @pytest.mark.parametrize(
@@ -55,3 +56,18 @@ def test_what_is_moved_keeps_its_name_and_what_training_copied_stays() -> None:
     moved = {"path": "inbox/a.md", "to": "a.md", "note": "f a, b", "lines": [{"text": "f a, b"}]}
     assert mended(moved, SEEN, situation) == moved | {"lines": [{"text": "f(a, b)"}]}
     assert mended({"path": "a.md", "n": 3}, SEEN, situation) == {"path": "inbox/a.md", "n": 3}
+
+
+@pytest.mark.parametrize(
+    ("request_", "lines"),
+    [
+        ("three lines: oats, limes and tofu", "oats\nlimes\ntofu"),
+        ("start it over, one per line: oats, limes, and then tofu", "oats\nlimes\ntofu"),
+        ("two text lines: oats, limes and tofu", "oats, limes and tofu"),
+        ("a line that says: oats, limes and tofu", "oats, limes and tofu"),
+    ],
+)
+def test_items_stand_in_lines_where_the_request_wants_so_many(request_: str, lines: str) -> None:
+    assert in_lines("oats, limes and tofu", request_) == lines
+    assert in_lines("oats, limes\nand tofu", request_) == "oats, limes\nand tofu"
+    assert not in_lines("", request_)
