@@ -21,6 +21,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from bench import evidence
+from bench.evidence_picture import evidence_svg
 from bench.runs import save_result, table
 
 RECIPE = Path(__file__).parent / "recipes" / "evidence-sets.toml"
@@ -48,7 +49,7 @@ def main() -> None:
         "--row", action="append", choices=list(ADAPTERS), help="only this row; may be given again"
     )
     parser.add_argument("--threads", type=int, help="of the runtime; default: all cores")
-    parser.add_argument("--save", type=Path, help="also write the result here")
+    parser.add_argument("--save", type=Path, help="also write the result here, and an SVG beside")
     options = parser.parse_args()
     out: Path = options.out.resolve()
     wanted = [(s, r) for s in options.tool_set or TOOL_SETS for r in options.row or ADAPTERS]
@@ -69,6 +70,9 @@ def main() -> None:
             "rows": sorted(made, key=lambda row: order.index((row["tool_set"], row["row"]))),
         }
         save_result(options.save, told)
+        named = [{**row, "row": f"{row['tool_set']} {row['row']}"} for row in told["rows"]]
+        svg = evidence_svg(named, title=f"{evidence.MODEL}, {evidence.PROFILE}, unseen phrasings")
+        options.save.with_suffix(".svg").write_text(svg, encoding="utf-8")
 
 
 def draw_cases(out: Path, tool_sets: Iterable[str]) -> dict[str, Path]:

@@ -42,7 +42,7 @@ def mended(arguments: Mapping[str, Any], seen: CatalogTool, situation: Situation
 
     def mend(path: str, text: str) -> str:
         if path in seen.inner:
-            whole = whole_path(text, situation.request, texts[1:])
+            whole = whole_path(text, texts)
             return text if whole in given else whole  # what is moved keeps its name
         if path in seen.copied:
             return text
@@ -55,18 +55,18 @@ def mended(arguments: Mapping[str, Any], seen: CatalogTool, situation: Situation
     return {name: _each(value, name, mend) for name, value in arguments.items()}
 
 
-def whole_path(name: str, request: str, listing: Sequence[str]) -> str:
-    """Return the one relative path that ends in a file's name, where that is never listed alone.
+def whole_path(name: str, texts: Sequence[str]) -> str:
+    """Return the one relative path that ends in a file's name, where no text has the name alone.
 
-    As it is spelled there, where no text has the name in its own letters. An absolute path says no
-    more than the name in the folder to work in.
+    As it is spelled there, where no text has the name in its own letters. A request that says the
+    name alone may mean a new file, and an absolute path says no more than the name in the folder to
+    work in: both leave it as it is.
     """
     if "." not in name or any(mark in name for mark in "/\\ "):
         return name
-    own_letters = any(name in text for text in (request, *listing))
-    how = re.NOFLAG if own_letters else re.IGNORECASE
+    how = re.NOFLAG if any(name in text for text in texts) else re.IGNORECASE
     spot = re.compile(rf"(?:{_BEFORE})?(?<![\w.-]){re.escape(name)}(?![\w/\\-])", how)
-    found = {match.group() for text in listing for match in spot.finditer(text)}
+    found = {match.group() for text in texts for match in spot.finditer(text)}
     only = found.pop() if len(found) == 1 else name
     return name if only.startswith("/") or ":" in only else only
 

@@ -19,6 +19,7 @@ SEEN = CatalogTool(
         ("heron.jpg", "spring/heron.jpg"),
         ("run.cfg", "run.cfg"),
         ("Heron.jpg", "spring/heron.jpg"),
+        ("new.txt", "new.txt"),
         ("rules.txt", "rules.txt"),
         ("fox.png", "fox.png"),
         ("eron.jpg", "eron.jpg"),
@@ -29,9 +30,9 @@ SEEN = CatalogTool(
 def test_a_file_is_in_the_folder_that_it_is_listed_in(name: str, whole: str) -> None:
     context = (
         r"In it: spring/heron.jpg, a/fox.png, b/fox.png, rules.txt, old/rules.txt; README.md;"
-        r" C:\lab\run.cfg"
+        r" a/new.txt C:\lab\run.cfg"
     )
-    assert whole_path(name, "fox.png and heron.jpg, please", [context]) == whole
+    assert whole_path(name, ["the bird and new.txt, please", context]) == whole
 
 
 @pytest.mark.parametrize(
