@@ -43,7 +43,8 @@ def mended(arguments: Mapping[str, Any], seen: CatalogTool, situation: Situation
     def mend(path: str, text: str) -> str:
         if path in seen.inner:
             whole = whole_path(text, texts)
-            return text if whole in given else whole  # what is moved keeps its name
+            moved = any(other != text and other.endswith(whole) for other in given)
+            return text if moved else whole  # what is moved keeps its name
         if path in seen.copied:
             return text
         if path not in seen.worded:

@@ -56,6 +56,8 @@ def test_what_is_moved_keeps_its_name_and_what_training_copied_stays() -> None:
     situation = Situation(request="keep f(a, b) in top", context="inbox/a.md")
     moved = {"path": "inbox/a.md", "to": "a.md", "note": "f a, b", "lines": [{"text": "f a, b"}]}
     assert mended(moved, SEEN, situation) == moved | {"lines": [{"text": "f(a, b)"}]}
+    from_root = {"path": "/srv/inbox/a.md", "to": "a.md"}
+    assert mended(from_root, SEEN, situation) == from_root
     assert mended({"path": "a.md", "n": 3}, SEEN, situation) == {"path": "inbox/a.md", "n": 3}
 
 
