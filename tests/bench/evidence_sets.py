@@ -97,11 +97,12 @@ def draw_cases(out: Path, tool_sets: Iterable[str]) -> dict[str, Path]:
 
 
 def _train(out: Path, wanted: Iterable[tuple[str, str]]) -> None:
+    """Train what is not there; whoever changes the recipe gives another --out."""
+    folder = out / "adapters"
     names = [n.format(s) for s, row in wanted if row in TRAINED for n in ADAPTERS[row]]
-    only = [word for name in names for word in ("--only", name)]
+    only = [w for n in names if not evidence.trained_in(folder, n) for w in ("--only", n)]
     if only:
-        folder = str(out / "adapters")
-        evidence.run("afx_train.cli", "run", str(RECIPE), "--out", folder, "--resume", *only)
+        evidence.run("afx_train.cli", "run", str(RECIPE), "--out", str(folder), "--resume", *only)
 
 
 def _marked(tool_set: str, row: str, out: Path, cases: Path, threads: int | None) -> dict[str, Any]:
