@@ -17,6 +17,8 @@ ENDED = {"completed", "failed", "cancelled"}
 ZONES = ("Asia/Tokyo", "Europe/Paris", "America/New_York", "Asia/Dubai", "Europe/London")
 RUNS = int(os.environ.get("AFX_CRASH_RUNS", "4"))
 KILLS = int(os.environ.get("AFX_CRASH_KILLS", "1"))
+OPTIONS = ("--approve", "all")
+LIMITS = {"queue": "100", "requests_per_minute": "100000"}  # looking at runs asks often
 
 
 def read_runs(service: Service) -> list[dict[str, Any]]:
@@ -32,7 +34,7 @@ def test_killed_runs_go_on_and_no_answered_call_is_made_again(
     desk_bundle: Path, tmp_path: Path
 ) -> None:
     servers = clock(tmp_path, seconds=0.3)
-    service = start(desk_bundle, tmp_path, "--approve", "all", servers=servers, queue="100")
+    service = start(desk_bundle, tmp_path, *OPTIONS, servers=servers, **LIMITS)
     order = random.Random(7)
     with service.client() as client:
         for index in range(RUNS):
@@ -43,7 +45,7 @@ def test_killed_runs_go_on_and_no_answered_call_is_made_again(
         more = so_far + order.randint(1, 3)
         until(lambda: enough(tmp_path, more, service), "calls are made")  # noqa: B023
         service.stop(signal.SIGKILL)
-        service = start(desk_bundle, tmp_path, "--approve", "all", servers=servers, queue="100")
+        service = start(desk_bundle, tmp_path, *OPTIONS, servers=servers, **LIMITS)
     runs = until(
         lambda: (r := read_runs(service)) and all(x["status"] in ENDED for x in r) and r,
         "all runs have ended",
