@@ -15,7 +15,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from afx_train.copied import copied_parameters
+from afx_train.copied import Copying, copied_parameters
 from afx_train.trajectory import Trajectory, read_trajectories
 from agentflux.contracts.bundle import CatalogTool
 from agentflux.contracts.cases import read_cases
@@ -26,6 +26,7 @@ from agentflux.orchestration.mended import mended
 
 ROOT = Path(__file__).parents[2]
 NO_SUM = "0" * 64
+NOTHING_COPIED = Copying()
 
 
 def main() -> None:
@@ -37,13 +38,14 @@ def main() -> None:
     )
     options = parser.parse_args()
     trajectories = read_trajectories(options.data / "train.jsonl")
-    known = {
-        key: CatalogTool(tool_set=key[0], name=key[1], sha256=NO_SUM, **copying.as_fields())
-        for key, copying in copied_parameters(trajectories).items()
-    }
+    known = {key: _tool(key, how) for key, how in copied_parameters(trajectories).items()}
     _count(trajectories, known)
     for cases, predictions in options.asked:
         print(cases.name, dict(_asked(cases, predictions, known)))
+
+
+def _tool(key: tuple[str, str], copying: Copying = NOTHING_COPIED) -> CatalogTool:
+    return CatalogTool(tool_set=key[0], name=key[1], sha256=NO_SUM, **copying.as_fields())
 
 
 def _count(trajectories: list[Trajectory], known: dict[tuple[str, str], CatalogTool]) -> None:
@@ -54,7 +56,7 @@ def _count(trajectories: list[Trajectory], known: dict[tuple[str, str], CatalogT
             key, told = (step.tool_set, step.tool), tuple(steps)
             request, context = trajectory.request, trajectory.context
             situation = Situation(request=request, context=context, steps=told)
-            seen = known.get(key) or CatalogTool(tool_set=key[0], name=key[1], sha256=NO_SUM)
+            seen = known.get(key) or _tool(key)
             other = mended(step.arguments, seen, situation)
             pairs = zip(string_leaves(step.arguments), string_leaves(other), strict=True)
             right = other == step.arguments or other in step.accept
@@ -83,7 +85,7 @@ def _asked(
         gold, key = golds[made["id"]], (made["tool_set"], made["tool"])
         if made["tool"] is None or (gold["tool_set"], gold["tool"]) != key:
             continue
-        seen = known.get(key) or CatalogTool(tool_set=key[0], name=key[1], sha256=NO_SUM)
+        seen = known.get(key) or _tool(key)
         given = made["arguments"]
         other = mended(given, seen, situations[made["id"]])
         before, after = (a == gold["arguments"] or a in gold["accept"] for a in (given, other))

@@ -19,7 +19,7 @@ whose training values bear it out, those words can be held to the names that are
 
 import json
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from difflib import SequenceMatcher, get_close_matches
 from typing import Any
@@ -28,7 +28,7 @@ _ATOM = re.compile(r"\w+|\s|[^\w\s]")
 _WORD = re.compile(r"[^\W_]+")
 _NAME = re.compile(r"\w+")
 _SPECIAL = re.compile(r"[\\.+*?()|\[\]{}^$/]")
-_QUOTED = re.compile(r"'[^']*'")
+QUOTED = re.compile(r"'[^']*'")
 
 
 def _mark(*, but: str = "") -> str:
@@ -59,6 +59,17 @@ def string_leaves(value: object, path: str = "") -> Iterator[tuple[str, str]]:
     elif isinstance(value, Sequence):
         for inner in value:
             yield from string_leaves(inner, f"{path}[]")
+
+
+def with_leaves(value: object, change: Callable[[str, str], str], path: str = "") -> object:
+    """Return an argument object with each string changed. change: of (path, text) to the text."""
+    if isinstance(value, str):
+        return change(path, value)
+    if isinstance(value, Mapping):
+        return {k: with_leaves(v, change, f"{path}.{k}" if path else k) for k, v in value.items()}
+    if isinstance(value, list):
+        return [with_leaves(inner, change, f"{path}[]") for inner in value]
+    return value
 
 
 def is_span(text: str, texts: Iterable[str]) -> bool:
@@ -117,6 +128,11 @@ def words(text: str) -> list[str]:
     return _WORD.findall(text)
 
 
+def words_in_place(text: str) -> list[re.Match[str]]:
+    """Return the same runs with where they stand."""
+    return [*_WORD.finditer(text)]
+
+
 def names(texts: Iterable[str]) -> frozenset[str]:
     """Return the runs of letters, digits and `_`."""
     return frozenset(name for text in texts for name in _NAME.findall(text))
@@ -147,7 +163,7 @@ def are_shown(
 
 def bare_names(text: str) -> frozenset[str]:
     """Return the names outside single quotes that are not numbers."""
-    found = names([_QUOTED.sub(" ", text)])
+    found = names([QUOTED.sub(" ", text)])
     return frozenset(name for name in found if not name.isdecimal())
 
 

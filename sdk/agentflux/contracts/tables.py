@@ -6,19 +6,22 @@ Applications show tables in many ways; those that can be told apart without doub
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
+
+from agentflux.contracts.spans import QUOTED, bare_names, names
 
 Tables = Mapping[str, frozenset[str]]
 
-_NAME = re.compile(r"[A-Za-z_]\w*")
 _LISTED = re.compile(r"(?<![\w.])([A-Za-z_]\w*)\s?[(\[]([^()\[\]]*(?:\([^()]*\)[^()\[\]]*)*)[)\]]")
 _LINE = re.compile(r"^\W*([A-Za-z_]\w*): ([^:\n]+,[^:\n]+)$", re.MULTILINE)
 _COLUMN = re.compile(r"([A-Za-z_]\w*)(?:\s.*)?", re.DOTALL)
 _FIRST = re.compile(r"[A-Za-z_]\w*(\s+([A-Z]+|int|integer|text|real|date)\b.*)?", re.DOTALL)
 _INNER = re.compile(r"\([^()]*\)")
 _STATEMENT = re.compile(r"\s*(?:SELECT|INSERT|UPDATE|DELETE)\b", re.IGNORECASE)
-_TABLE = re.compile(r"\b(FROM|INTO|UPDATE|JOIN)\s+([A-Za-z_]\w*)", re.IGNORECASE)
-_QUOTED = re.compile(r"'[^']*'")
+# A text in quotes is passed over: it may say "from Berlin".
+_TABLE = re.compile(
+    rf"{QUOTED.pattern}|\b(?P<verb>FROM|INTO|UPDATE|JOIN)\s+(?P<table>[A-Za-z_]\w*)", re.IGNORECASE
+)
 _DATABASE = re.compile(r"\w+\.(?:db|sqlite3?)\b", re.IGNORECASE)
 _CREATION = re.compile(r"\s*CREATE TABLE\b", re.IGNORECASE)
 _KEY = re.compile(r" PRIMARY KEY(?: AUTOINCREMENT)?\b", re.IGNORECASE)
@@ -26,19 +29,19 @@ _SAYS_KEY = re.compile(r"\b(?:primary|pk|keys?|keyed|unique|ids?|identif\w+)\b",
 _LEAST = 2  # names, or it is no list of columns
 
 
-def columns_of_tables(texts: Iterable[str]) -> Tables:
+def columns_of_tables(texts: Sequence[str]) -> Tables:
     """Return the tables that the texts list, with the names of their columns in lower case."""
     found = dict[str, frozenset[str]]()
     for text in texts:
         for match in (*_LISTED.finditer(text), *_LINE.finditer(text)):
             told = [part.strip() for part in _INNER.sub("", match.group(2)).split(",")]
-            names = [name[1].lower() for part in told if (name := _COLUMN.fullmatch(part))]
-            if len(names) == len(told) >= _LEAST and _FIRST.fullmatch(told[0]):
-                found.setdefault(match.group(1), frozenset(names))
+            columns = [name[1].lower() for part in told if (name := _COLUMN.fullmatch(part))]
+            if len(columns) == len(told) >= _LEAST and _FIRST.fullmatch(told[0]):
+                found.setdefault(match.group(1), frozenset(columns))
     return found
 
 
-def with_its_table(statement: str, tables: Tables, texts: Iterable[str]) -> str | None:
+def with_its_table(statement: str, texts: Sequence[str]) -> str | None:
     """Return a statement over one table with the name of the only table that has its columns.
 
     None where it is no statement, or its table has them or stands in the texts where no table's
@@ -46,8 +49,8 @@ def with_its_table(statement: str, tables: Tables, texts: Iterable[str]) -> str 
     """
     if not _STATEMENT.match(statement):
         return None
-    bare = _QUOTED.sub("''", statement)
-    named = {match.group(2) for match in _TABLE.finditer(bare)}
+    tables = columns_of_tables(texts)
+    named = {match["table"] for match in _TABLE.finditer(statement) if match["table"]}
     if len(named) != 1:
         return None
     table = named.pop().lower()
@@ -55,13 +58,13 @@ def with_its_table(statement: str, tables: Tables, texts: Iterable[str]) -> str 
     if own is None and any(table in _outside_lists(text) for text in texts):
         return None
     every = frozenset[str]().union(*tables.values())
-    used = {name.lower() for name in _NAME.findall(bare)} & every - {table}
+    used = {name.lower() for name in bare_names(statement)} & every - {table}
     if not used or (own is not None and used <= own):
         return None
     fitting = [name for name, columns in tables.items() if used <= columns]
     if len(fitting) != 1:
         return None
-    return _TABLE.sub(lambda m: f"{m.group(1)} {fitting[0]}", statement)
+    return _TABLE.sub(lambda m: f"{m['verb']} {fitting[0]}" if m["table"] else m[0], statement)
 
 
 def without_unasked_key(statement: str, request: str) -> str:
@@ -75,11 +78,11 @@ def with_trimmed_literals(statement: str) -> str:
     """Return a statement whose texts in quotes have no space at their ends."""
     if not _STATEMENT.match(statement) or "''" in statement:  # a quote within a text
         return statement
-    return _QUOTED.sub(lambda m: f"'{m.group()[1:-1].strip()}'", statement)
+    return QUOTED.sub(lambda m: f"'{m.group()[1:-1].strip()}'", statement)
 
 
 def _outside_lists(text: str) -> frozenset[str]:
     """Return the names of a text, in lower case, but those in lists of columns and of databases."""
     told = _DATABASE.sub(" ", text)
     rest = _LINE.sub(lambda m: m.group(1), _LISTED.sub(lambda m: m.group(1), told))
-    return frozenset(name.lower() for name in _NAME.findall(rest))
+    return frozenset(name.lower() for name in names([rest]))

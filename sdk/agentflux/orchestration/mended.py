@@ -8,20 +8,14 @@ and what it mends in predictions, is printed by `tests/bench/mending.py`.
 """
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from agentflux.contracts.bundle import CatalogTool
 from agentflux.contracts.prompts import Situation, shown_texts, telling_texts
-from agentflux.contracts.spans import is_span, string_leaves, words
-from agentflux.contracts.tables import (
-    columns_of_tables,
-    with_its_table,
-    with_trimmed_literals,
-    without_unasked_key,
-)
+from agentflux.contracts.spans import is_span, string_leaves, with_leaves, words, words_in_place
+from agentflux.contracts.tables import with_its_table, with_trimmed_literals, without_unasked_key
 
-_WORD = re.compile(r"[^\W_]+")
 _QUOTES = "'`\""
 _SPACE = re.compile(r"\s+")
 _BEFORE = r"[\w./\\~:-]*[/\\]"
@@ -38,7 +32,7 @@ _CLOSING = re.compile(r"""[)\]}"'!?]*""")
 def mended(arguments: Mapping[str, Any], seen: CatalogTool, situation: Situation) -> dict[str, Any]:
     """Return the arguments with each string that has one reading in the texts as it is there."""
     texts, telling = shown_texts(situation), telling_texts(situation)
-    tables, given = columns_of_tables(telling), {text for _, text in string_leaves(arguments)}
+    given = {text for _, text in string_leaves(arguments)}
 
     def mend(path: str, text: str) -> str:
         if path in seen.inner:
@@ -49,11 +43,11 @@ def mended(arguments: Mapping[str, Any], seen: CatalogTool, situation: Situation
             return text
         if path not in seen.worded:
             text = in_lines(text, situation.request)
-        if (statement := with_its_table(text, tables, telling)) is not None:
+        if (statement := with_its_table(text, telling)) is not None:
             return statement
         return as_said(with_trimmed_literals(without_unasked_key(text, situation.request)), texts)
 
-    return {name: _each(value, name, mend) for name, value in arguments.items()}
+    return {name: with_leaves(value, mend, name) for name, value in arguments.items()}
 
 
 def whole_path(name: str, texts: Sequence[str]) -> str:
@@ -103,7 +97,7 @@ def as_said(text: str, texts: Iterable[str]) -> str:
 
 def _spans_of(own: Sequence[str], line: str) -> Iterable[str]:
     """Yield what stands between the first and the last of the words, and what closes it."""
-    told = [*_WORD.finditer(line)]
+    told = words_in_place(line)
     for at in range(len(told) - len(own) + 1):
         some = told[at : at + len(own)]
         if [match.group() for match in some] == [*own]:
@@ -123,13 +117,3 @@ def _lost_marks(text: str, span: str) -> bool:
     """Whether the text is the span without some marks, spaces apart."""
     rest = iter(_SPACE.sub("", span))
     return all(letter in rest for letter in _SPACE.sub("", text))
-
-
-def _each(value: object, path: str, mend: Callable[[str, str], str]) -> object:
-    if isinstance(value, str):
-        return mend(path, value)
-    if isinstance(value, Mapping):
-        return {key: _each(inner, f"{path}.{key}", mend) for key, inner in value.items()}
-    if isinstance(value, list):
-        return [_each(inner, f"{path}[]", mend) for inner in value]
-    return value
