@@ -54,14 +54,16 @@ class ClockWorld:
     def scene(self, rng: Random, need: Need) -> "ClockScene":
         """Draw a local zone and a moment."""
         moment = datetime(2025, 1, 1, tzinfo=UTC) + timedelta(seconds=rng.randint(0, 63_000_000))
-        return ClockScene(rng.choice(LOCAL_ZONES), moment)
+        zone = rng.choice(LOCAL_ZONES)
+        place = rng.choice(LOCAL_ZONES) if "place" in need.slots else zone
+        return ClockScene(zone, moment, place)
 
 
 class ClockScene:
     """A device somewhere, at some moment."""
 
-    def __init__(self, zone: str, moment: datetime) -> None:
-        self._zone, self._moment = zone, moment
+    def __init__(self, zone: str, moment: datetime, place: str) -> None:
+        self._zone, self._moment, self._place = zone, moment, place
 
     @property
     def paths(self) -> Mapping[str, str]:
@@ -69,15 +71,17 @@ class ClockScene:
         return {}
 
     def slot(self, name: str) -> Value:
-        """Return {local}."""
+        """Return {local}, or {place}: what a clock there shows at the drawn moment."""
         if name == "local":
             return self._zone
+        if name == "place":
+            now = self._moment.astimezone(ZoneInfo(self._place))
+            return {"said": _city(self._place), "tz": self._place, "now": f"{now:%H:%M}"}
         raise UnknownSlot(name)
 
     def context(self, rng: Random) -> str:
         """Word the local zone."""
-        city = self._zone.rsplit("/", 1)[-1].replace("_", " ")
-        return contexts.zone_line(self._zone, city, rng)
+        return contexts.zone_line(self._zone, _city(self._zone), rng)
 
     def refuses(self, tool: str, arguments: Mapping[str, Any]) -> str:
         """Refuse conversions from a zone into itself."""
@@ -124,6 +128,10 @@ class ClockScene:
             "target": {**target, **_fields(then)},
             "time_difference": shown,
         }
+
+
+def _city(zone: str) -> str:
+    return zone.rsplit("/", 1)[-1].replace("_", " ")
 
 
 def _fields(moment: datetime) -> dict[str, Any]:

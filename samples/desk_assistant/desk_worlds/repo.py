@@ -5,6 +5,7 @@ the same in every run.
 """
 
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Mapping, Sequence
@@ -20,6 +21,7 @@ from desk_worlds.gitpack import Objects
 
 _START = 1_756_000_000  # 2025-08-24
 _COMMITS = 22
+_MEANT = 3  # as many of the newest commits are shown whole
 _STATE_SHARE = 0.15
 _REPO_EXTENSIONS = (
     "py",
@@ -198,7 +200,20 @@ class RepoScene:
             case "rev":
                 return self._revision()
             case _:
-                raise UnknownSlot(base)
+                return self._told(base)
+
+    def _told(self, base: str) -> Value:
+        """What only an observation tells, and how a request calls it."""
+        if base == "meant":
+            return self._made().meant(self._rng)
+        if base == "work":
+            branch = self._unused(
+                base, [b for b in self._names.branches if b != self._names.current]
+            )
+            return {"branch": branch, "about": _words_of(branch)}
+        if base == "modified":
+            return dict(zip("abc", sorted(self._names.changed), strict=True))
+        raise UnknownSlot(base)
 
     def _commit(self, name: str) -> str:
         """A short hash; the newest commit's where only an observation can tell it."""
@@ -242,6 +257,7 @@ class _History:
         self._people = [vocabulary.person(rng) for _ in range(3)]
         files = {path: f"{texts.note(rng)}\n{texts.note(rng)}\n" for path in names.tracked}
         self.refs: dict[str, str] = {}
+        self._told: dict[str, dict[str, str]] = {}
         main: list[str] = []
         for number in range(_COMMITS):
             if number:
@@ -260,6 +276,19 @@ class _History:
             self.refs[f"refs/tags/{tag}"] = main[4 + 6 * number]
         tip = self.refs[f"refs/heads/{names.current}"]
         self.hashes = main if names.current == names.main else [*main, tip]
+
+    def meant(self, rng: Random) -> dict[str, Value]:
+        """One of the newest commits that its author and its subject each tell from the others."""
+        newest = self.hashes[-_MEANT:]
+        alone = [c for c in newest if not any(self._alike(c, o) for o in newest if o != c)]
+        if not alone:
+            raise UnknownSlot("lonely commit")  # drawn again
+        commit = rng.choice(alone)
+        return {**self._told[commit], "commit": commit}
+
+    def _alike(self, commit: str, other: str) -> bool:
+        mine, its = self._told[commit], self._told[other]
+        return mine["author"] == its["author"] or mine["about"] in its["message"]
 
     def write(self, folder: Path) -> None:
         """Write the repository's own folder."""
@@ -283,8 +312,12 @@ class _History:
         mail = who.lower().replace(" ", ".") + "@example.org"
         stamp = f"{who} <{mail}> {_START + number * 777_600 + number * 5_147} +0000"
         lines = [f"tree {tree}", *(f"parent {parent}" for parent in parents)]
-        lines += [f"author {stamp}", f"committer {stamp}", "", texts.commit_message(self._rng), ""]
-        return self._objects.add("commit", "\n".join(lines).encode())
+        message, subject = texts.commit_about(self._rng)
+        lines += [f"author {stamp}", f"committer {stamp}", "", message, ""]
+        commit = self._objects.add("commit", "\n".join(lines).encode())
+        said = {"author": who.split()[0], "about": subject, "message": message}
+        self._told[commit] = said
+        return commit
 
 
 def _repo_path(rng: Random, root: str) -> str:
@@ -315,6 +348,11 @@ def _new_branch(rng: Random, taken: Sequence[str]) -> str:
         )
         if not clash:
             return name
+
+
+def _words_of(branch: str) -> str:
+    """What people say of a branch: `feat/pollen-calendar` is the one for the pollen calendar."""
+    return re.sub(r"[-_]+", " ", branch.rpartition("/")[2])
 
 
 def _tag(rng: Random) -> str:

@@ -190,8 +190,9 @@ class TablesScene:
             return self._unused(base, list(dict.fromkeys(table.values(str(self.slot("textcol"))))))
         if base == "newval":
             return self._new_value()
-        if base == "n":
-            return rng.randint(2, len(table.rows) if rng.random() < 0.5 else 20)
+        if base in ("n", "rowcount"):
+            most = len(table.rows)
+            return rng.randint(2, most if rng.random() < 0.5 else 20) if base == "n" else str(most)
         if base in ("num", "day"):
             return self._draw_pair(base)[name]
         raise UnknownSlot(base)

@@ -175,8 +175,13 @@ def replacement(rng: Random) -> tuple[str, str]:
 
 def commit_message(rng: Random) -> str:
     """A commit message."""
+    return commit_about(rng)[0]
+
+
+def commit_about(rng: Random) -> tuple[str, str]:
+    """A commit message and its subject."""
     a, b = rng.sample(SUBJECTS, 2)
-    return rng.choice(COMMIT_STEMS).format(a=a, b=b, n=rng.randint(2, 2400))
+    return rng.choice(COMMIT_STEMS).format(a=a, b=b, n=rng.randint(2, 2400)), a
 
 
 def branch_name(rng: Random) -> str:

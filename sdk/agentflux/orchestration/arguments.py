@@ -3,8 +3,9 @@
 A first draft is decoded under the tool's schema and what training copied (`copying_grammar`). Where
 it contradicts what a request gives (`given`) or what the texts show (`astray`), it is decoded once
 more under a grammar that knows better, over the same cache. What is left is looked at: is a value
-missing (`missing`), does an optional string of an unknown tool have a ground (`grounding`), has a
-known tool's string one reading in the texts (`mended`), does all of it keep to the schema?
+missing (`missing`), is another entry of a list meant (`meant`), does an optional string of an
+unknown tool have a ground (`grounding`), has a known tool's string one reading in the texts
+(`mended`), does all of it keep to the schema?
 """
 
 import json
@@ -29,6 +30,7 @@ from agentflux.orchestration.events import Event, StageFinished, StageStarted
 from agentflux.orchestration.given import as_given
 from agentflux.orchestration.grounding import grounded
 from agentflux.orchestration.layout import segments
+from agentflux.orchestration.meant import with_the_meant
 from agentflux.orchestration.mended import mended
 from agentflux.orchestration.missing import missing_parameter, question
 from agentflux.orchestration.shown import ShownTools
@@ -180,7 +182,8 @@ def _finished(
         return Written(problem="the arguments are not a JSON object")
     if trained is not None:
         return _checked(mended(draft.arguments, trained, situation), tool)
-    return _checked(grounded(draft.arguments, tool, prompts.shown_texts(situation)), tool)
+    meant = with_the_meant(draft.arguments, situation)
+    return _checked(grounded(meant, tool, prompts.shown_texts(situation)), tool)
 
 
 def _object(done: Completion) -> dict[str, Any] | None:

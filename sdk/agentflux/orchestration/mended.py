@@ -15,6 +15,7 @@ from agentflux.contracts.bundle import CatalogTool
 from agentflux.contracts.prompts import Situation, shown_texts, telling_texts
 from agentflux.contracts.spans import is_span, string_leaves, with_leaves, words, words_in_place
 from agentflux.contracts.tables import with_its_table, with_trimmed_literals, without_unasked_key
+from agentflux.orchestration.meant import with_the_meant
 
 _QUOTES = "'`\""
 _SPACE = re.compile(r"\s+")
@@ -32,7 +33,8 @@ _CLOSING = re.compile(r"""[)\]}"'!?]*""")
 def mended(arguments: Mapping[str, Any], seen: CatalogTool, situation: Situation) -> dict[str, Any]:
     """Return the arguments with each string that has one reading in the texts as it is there."""
     texts, telling = shown_texts(situation), telling_texts(situation)
-    given = {text for _, text in string_leaves(arguments)}
+    picked = with_the_meant(arguments, situation)
+    given = {text for _, text in string_leaves(picked)}
 
     def mend(path: str, text: str) -> str:
         if path in seen.inner:
@@ -47,7 +49,7 @@ def mended(arguments: Mapping[str, Any], seen: CatalogTool, situation: Situation
             return statement
         return as_said(with_trimmed_literals(without_unasked_key(text, situation.request)), texts)
 
-    return {name: with_leaves(value, mend, name) for name, value in arguments.items()}
+    return {name: with_leaves(value, mend, name) for name, value in picked.items()}
 
 
 def whole_path(name: str, texts: Sequence[str]) -> str:
