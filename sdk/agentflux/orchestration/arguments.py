@@ -5,7 +5,7 @@ it contradicts what a request gives (`given`) or what the texts show (`astray`),
 more under a grammar that knows better, over the same cache. What is left is looked at: is a value
 missing (`missing`), is another entry of a list meant (`meant`), does an optional string of an
 unknown tool have a ground (`grounding`), has a known tool's string one reading in the texts
-(`mended`), does all of it keep to the schema?
+(`mended`), is there such a time zone (`zones`), does all of it keep to the schema?
 """
 
 import json
@@ -24,6 +24,7 @@ from agentflux.contracts.prompts import Situation
 from agentflux.contracts.spans import FREE, Held
 from agentflux.contracts.tools import ToolSpec
 from agentflux.contracts.validation import check_arguments
+from agentflux.contracts.zones import with_known_zones
 from agentflux.errors import SchemaNotSupported
 from agentflux.orchestration.astray import held_to_texts, held_to_what_is_shown
 from agentflux.orchestration.events import Event, StageFinished, StageStarted
@@ -181,9 +182,11 @@ def _finished(
     if draft.arguments is None:
         return Written(problem="the arguments are not a JSON object")
     if trained is not None:
-        return _checked(mended(draft.arguments, trained, situation), tool)
-    meant = with_the_meant(draft.arguments, situation)
-    return _checked(grounded(meant, tool, prompts.shown_texts(situation)), tool)
+        written = mended(draft.arguments, trained, situation)
+    else:
+        meant = with_the_meant(draft.arguments, situation)
+        written = grounded(meant, tool, prompts.shown_texts(situation))
+    return _checked(with_known_zones(written, tool.input_schema), tool)
 
 
 def _object(done: Completion) -> dict[str, Any] | None:

@@ -57,15 +57,34 @@ def whole_path(name: str, texts: Sequence[str]) -> str:
 
     As it is spelled there, where no text has the name in its own letters. A request that says the
     name alone may mean a new file, and an absolute path says no more than the name in the folder to
-    work in: both leave it as it is.
+    work in: both leave it as it is. Of a path that is written with folders only the file's letters
+    may differ.
     """
-    if "." not in name or any(mark in name for mark in "/\\ "):
+    folder, base = _parted(name)
+    if "." not in base or " " in base:
         return name
+    if folder:
+        return folder + _as_listed(base, texts)
     how = re.NOFLAG if any(name in text for text in texts) else re.IGNORECASE
     spot = re.compile(rf"(?:{_BEFORE})?(?<![\w.-]){re.escape(name)}(?![\w/\\-])", how)
     found = {match.group() for text in texts for match in spot.finditer(text)}
     only = found.pop() if len(found) == 1 else name
     return name if only.startswith("/") or ":" in only else only
+
+
+def _parted(path: str) -> tuple[str, str]:
+    """Split a path behind its last mark."""
+    at = max(path.rfind("/"), path.rfind("\\")) + 1
+    return path[:at], path[at:]
+
+
+def _as_listed(base: str, texts: Sequence[str]) -> str:
+    """Return a file's name in the letters that it has in the texts, where these agree on others."""
+    if any(base in text for text in texts):
+        return base
+    spot = re.compile(rf"(?<![\w.-]){re.escape(base)}(?![\w/\\-])", re.IGNORECASE)
+    found = {match.group() for text in texts for match in spot.finditer(text)}
+    return found.pop() if len(found) == 1 else base
 
 
 def in_lines(text: str, request: str) -> str:

@@ -25,6 +25,9 @@ SEEN = CatalogTool(
         ("eron.jpg", "eron.jpg"),
         ("readme.MD", "README.md"),
         ("spring", "spring"),
+        ("spring/Heron.jpg", "spring/heron.jpg"),
+        ("c/NEW.txt", "c/new.txt"),
+        ("c/Fox", "c/Fox"),
     ],
 )
 def test_a_file_is_in_the_folder_that_it_is_listed_in(name: str, whole: str) -> None:
