@@ -2,9 +2,11 @@
 
 A small model names a file without the folder that the context lists it in, drops the brackets of a
 line that it copies or opens a quote before a word, writes three lines as one, takes a column's name
-for its table's, or makes a primary key of which nobody spoke. Where the texts leave one reading, it
-is put in place; nothing is decoded again. How seldom that is wrong in the sample's training data,
-and what it mends in predictions, is printed by `tests/bench/mending.py`.
+for its table's, or makes a primary key of which nobody spoke; of what was listed it takes another
+entry than the request means (`meant`), it stops before the end of what is said exactly, and takes
+away a link that there is not (`edges`). Where the texts leave one reading, it is put in place;
+nothing is decoded again. How seldom that is wrong in the sample's training data, and what it mends
+in predictions, is printed by `tests/bench/mending.py`.
 """
 
 import re
@@ -12,11 +14,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from agentflux.contracts.bundle import CatalogTool
+from agentflux.contracts.edges import as_shown, edges_of
 from agentflux.contracts.prompts import Situation, shown_texts, telling_texts
 from agentflux.contracts.spans import is_span, string_leaves, with_leaves, words, words_in_place
 from agentflux.contracts.tables import with_its_table, with_trimmed_literals, without_unasked_key
 from agentflux.orchestration.meant import with_the_meant
 
+_REMOVES = re.compile(r"delete|remove|unlink|disconnect", re.IGNORECASE)
+_EXACTLY = re.compile(
+    r"\b(?:exactly|word for word|verbatim|(?:these|those|the exact) words)\b", re.IGNORECASE
+)
 _QUOTES = "'`\""
 _SPACE = re.compile(r"\s+")
 _BEFORE = r"[\w./\\~:-]*[/\\]"
@@ -44,12 +51,32 @@ def mended(arguments: Mapping[str, Any], seen: CatalogTool, situation: Situation
         if path in seen.copied:
             return text
         if path not in seen.worded:
-            text = in_lines(text, situation.request)
+            text = to_the_end(in_lines(text, situation.request), situation.request)
         if (statement := with_its_table(text, telling)) is not None:
             return statement
         return as_said(with_trimmed_literals(without_unasked_key(text, situation.request)), texts)
 
-    return {name: with_leaves(value, mend, name) for name, value in picked.items()}
+    changed = {name: with_leaves(value, mend, name) for name, value in picked.items()}
+    return with_shown_links(changed, situation) if _REMOVES.search(seen.name) else changed
+
+
+def with_shown_links(arguments: Mapping[str, Any], situation: Situation) -> dict[str, Any]:
+    """Return a call that takes links away with such as there are (`as_shown`).
+
+    A link whose type the request spells is left as it is: it knows more than what is shown.
+    """
+    edges, request = edges_of(shown_texts(situation)[1:]), situation.request
+
+    def shown(link: object) -> object:
+        if not isinstance(link, Mapping):
+            return link
+        spelled = any("_" in text and text in request for _, text in string_leaves(link))
+        return link if spelled else as_shown(link, edges)
+
+    return {
+        name: [shown(item) for item in value] if isinstance(value, list) else shown(value)
+        for name, value in arguments.items()
+    }
 
 
 def whole_path(name: str, texts: Sequence[str]) -> str:
@@ -70,6 +97,16 @@ def whole_path(name: str, texts: Sequence[str]) -> str:
     found = {match.group() for text in texts for match in spot.finditer(text)}
     only = found.pop() if len(found) == 1 else name
     return name if only.startswith("/") or ":" in only else only
+
+
+def to_the_end(text: str, request: str) -> str:
+    """Return all that a request says exactly, where the text is its beginning.
+
+    What is said exactly stands behind a colon and ends the request: `exactly this: It rains.`
+    """
+    said = request.strip()
+    at = said.rfind(f": {text}") if text.strip() and _EXACTLY.search(said) else -1
+    return said[at + 2 :] if at >= 0 and "\n" not in said[at:] else text
 
 
 def _parted(path: str) -> tuple[str, str]:

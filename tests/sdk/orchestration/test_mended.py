@@ -2,7 +2,7 @@ import pytest
 
 from agentflux.contracts.bundle import CatalogTool
 from agentflux.contracts.prompts import Situation
-from agentflux.orchestration.mended import as_said, in_lines, mended, whole_path
+from agentflux.orchestration.mended import as_said, in_lines, mended, to_the_end, whole_path
 
 SEEN = CatalogTool(
     tool_set="filesystem",
@@ -77,3 +77,32 @@ def test_items_stand_in_lines_where_the_request_wants_so_many(request_: str, lin
     assert in_lines("oats, limes and tofu", request_) == lines
     assert in_lines("oats, limes\nand tofu", request_) == "oats, limes\nand tofu"
     assert not in_lines("", request_)
+
+
+@pytest.mark.parametrize(
+    ("request_", "written", "whole"),
+    [
+        ("in it exactly: Gate changed. Ask Noel.", "Gate changed", "Gate changed. Ask Noel."),
+        ("in these words: It rains.", "It rains", "It rains."),
+        ("put in: It rains.", "It rains", "It rains"),
+        ("exactly what I said, It rains.", "It rains", "It rains"),
+        ("exactly: It rains.", "", ""),
+    ],
+)
+def test_what_is_said_exactly_goes_to_its_end(request_: str, written: str, whole: str) -> None:
+    assert to_the_end(written, request_) == whole
+
+
+def test_only_links_that_are_shown_are_taken_away() -> None:
+    shown = "Ana -works_at-> Mill; Ana -owns-> Van 7"
+    written = {"relations": [{"from": "Ana", "to": "Van 7", "kind": "works_at"}], "all": [True]}
+    removes, adds = (
+        CatalogTool(tool_set="memory", name=name, sha256="0" * 64)
+        for name in ("delete_relations", "create_relations")
+    )
+    asked = Situation(request="she left", context=shown)
+    meant = [{"from": "Ana", "to": "Mill", "kind": "works_at"}]
+    assert mended(written, removes, asked) == written | {"relations": meant}
+    assert mended(written, adds, asked) == written
+    spelled = Situation(request="the works_at of Van 7", context=shown)
+    assert mended(written, removes, spelled) == written
