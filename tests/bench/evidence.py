@@ -25,7 +25,7 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from statistics import median
@@ -210,19 +210,24 @@ class Exported:
         self._cards = [adapter / CARD for adapter in adapters]
         self._bundle = folder / f"bundle-{_digest(*self._cards)[:8]}"
 
-    def answers(self, way: str, tools: Path, cases: Path) -> Path:
-        """Ask in one of the ways of `ways.py`; return the file of predictions."""
+    def bundle(self) -> Path:
+        """The bundle, built where it is not there."""
         if not (self._bundle / MANIFEST).exists():
             given = [word for adapter in self._adapters for word in ("--adapters", str(adapter))]
             what = ["--model", MODEL, "--profile", PROFILE, "--out", str(self._bundle)]
             run("afx_export.cli", "build", *what, *given)
+        return self._bundle
+
+    def answers(self, way: str, tools: Path, cases: Path) -> Path:
+        """Ask in one of the ways of `ways.py`; return the file of predictions."""
+        bundle = self.bundle()
         asked = _digest(*self._cards, cases, *sorted(tools.glob("*.json")))[:8]
         out = self._folder / f"{way}-{cases.stem}-{self._threads or 'all'}-{asked}.jsonl"
         if not out.exists():
             where = ["--tools", str(tools), "--cases", str(cases), "--out", str(out)]
             where += ["--threads", str(self._threads)] if self._threads else []
             ways = [sys.executable, str(Path(__file__).parent / "ways.py"), way]
-            subprocess.run([*ways, str(self._bundle), *where], check=True)
+            subprocess.run([*ways, str(bundle), *where], check=True)
         return out
 
     def marked(self, way: str, tools: Path, cases: Path, marks: Sequence[str]) -> dict[str, Any]:
@@ -237,11 +242,8 @@ class Exported:
 
 
 def _marked(name: str, out: Path, cases: Path, unseen: Path, threads: int | None) -> dict[str, Any]:
-    folder = out / ("base" if name in UNTRAINED else name)
-    own = [DESK / "adapters" / adapter for adapter in SAMPLE] if name == "sample" else []
-    adapters = own or trained_in(folder / "adapters")
-    exported = Exported(folder, adapters, threads)
-    way = name if name in UNTRAINED[:-1] else "model-alone"
+    adapters = adapters_of(name, out)
+    exported, way = exported_of(name, out, threads), way_of(name)
     new = dict[str, Any]()
     if adapters and name != "sample":
         new = report_of(unseen, exported.answers(way, UNSEEN / "tools", unseen))
@@ -251,6 +253,24 @@ def _marked(name: str, out: Path, cases: Path, unseen: Path, threads: int | None
         "unseen_tool": new.get("tool"),
         "unseen_call": new.get("call"),
     }
+
+
+def way_of(name: str) -> str:
+    """How a row is asked: see `ways.py`."""
+    return name if name in UNTRAINED[:-1] else "model-alone"
+
+
+def exported_of(name: str, out: Path, threads: int | None) -> Exported:
+    """A row's adapters in a bundle; the rows of the bare model share one."""
+    folder = out / ("base" if name in UNTRAINED else name)
+    return Exported(folder, adapters_of(name, out), threads)
+
+
+def adapters_of(name: str, out: Path) -> list[Path]:
+    """The folders of a row's adapters; none for the bare model."""
+    if name == "sample":
+        return [DESK / "adapters" / adapter for adapter in SAMPLE]
+    return [] if name in UNTRAINED else trained_in(out / name / "adapters")
 
 
 def trained_in(folder: Path, pattern: str = "*") -> list[Path]:
@@ -277,12 +297,17 @@ def report_of(cases: Path, answers: Path) -> dict[str, Any]:
 
 
 def costs_of(answers: Path, *, stage: str | None = None) -> dict[str, float]:
-    """Medians of a decision's milliseconds and tokens, all stages together or one of them.
+    """Medians of what a file's decisions took, all stages together or one of them."""
+    lines = answers.read_text(encoding="utf-8").splitlines()
+    return medians_of([json.loads(line) for line in lines], stage=stage)
+
+
+def medians_of(lines: Iterable[dict[str, Any]], *, stage: str | None = None) -> dict[str, float]:
+    """Medians of milliseconds and tokens of predictions.
 
     Of those that came to a decision: a name that is no candidate leaves no record of its stage.
     """
-    lines = answers.read_text(encoding="utf-8").splitlines()
-    told = [json.loads(line).get("stages", ()) for line in lines]
+    told = [line.get("stages", ()) for line in lines]
     wanted = [[s for s in stages if stage in (None, s["stage"])] for stages in told]
     runs = [stages for stages in wanted if stages]
     totals = {

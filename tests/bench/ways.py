@@ -102,17 +102,21 @@ def main() -> None:
     print(f"{total} cases, {failed} without a usable answer", file=sys.stderr)
 
 
-def _decide(given: argparse.Namespace, engine: Engine, manifest: Manifest) -> Decide:
-    catalog = load_tool_folder(given.tools)
-    if given.way == "one-call":
+def decider(way: str, engine: Engine, manifest: Manifest, catalog: Catalog) -> Decide:
+    """Return one of the ways that need to know nothing of a case but what it asks."""
+    if way == "one-call":
         prompt = OneCall(manifest.chat, catalog, model=manifest.base_model.id)
         return lambda case: prompt.decide(engine, case.situation())
-    experts = bundle_experts(given.bundle, manifest)
-    if given.way in ("free-stages", "model-alone"):
-        asked = Unconstrained(engine) if given.way == "free-stages" else engine
-        stages = Stages(asked, manifest, catalog)
+    asked = Unconstrained(engine) if way == "free-stages" else engine
+    stages = Stages(asked, manifest, catalog)
+    return lambda case: _alone(stages, case)
 
-        return lambda case: _alone(stages, case)
+
+def _decide(given: argparse.Namespace, engine: Engine, manifest: Manifest) -> Decide:
+    catalog = load_tool_folder(given.tools)
+    if given.way in ("one-call", "free-stages", "model-alone"):
+        return decider(given.way, engine, manifest, catalog)
+    experts = bundle_experts(given.bundle, manifest)
     lines = given.cases.read_text(encoding="utf-8").splitlines()
     golds = {row["id"]: row["gold"] for row in map(json.loads, lines)}
     steered = Steered(engine)
