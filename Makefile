@@ -8,7 +8,7 @@ BENCH_RECIPE ?= $(DESK)/recipe.toml
 GENERAL_RECIPE ?= samples/general/recipe.toml
 
 .PHONY: help setup demo bundle test bench test-optimum fuzz fuzz-service check lint types train tutorial
-.PHONY: kills bench-train bench-hints bench-strangers bfcl train-general evidence evidence-quick evidence-sets evidence-servers granularity load pictures profiles clean soak long calls catalogs bench-adapters second-model bench-llamacpp
+.PHONY: kills bench-train bench-hints bench-strangers bfcl train-general evidence evidence-quick evidence-costs evidence-sets evidence-servers granularity load pictures profiles clean soak long calls catalogs bench-adapters second-model bench-llamacpp
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -105,6 +105,9 @@ evidence: $(READY)  ## Base in three ways, joint, matched, decoupled on one tool
 evidence-quick: $(READY)  ## The decoupled row with a third of the examples, trained and marked again
 	@$(BIN)/python tests/bench/evidence.py --row decoupled --out runs/evidence-quick \
 	  --recipe tests/bench/recipes/evidence-quick.toml
+
+evidence-costs: $(READY)  ## Seconds, tokens and bytes a decision of each row of `make evidence`, asked in turns
+	@$(BIN)/python tests/bench/evidence_costs.py --save $(RESULTS)/evidence-costs.json
 
 evidence-sets: $(READY)  ## Joint, matched, decoupled on the sample's other four tool sets (four hours)
 	@$(BIN)/python tests/bench/evidence_sets.py --save $(RESULTS)/evidence-sets.json
