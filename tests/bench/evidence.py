@@ -206,14 +206,14 @@ class Exported:
 
     def __init__(self, folder: Path, adapters: Sequence[Path], threads: int | None) -> None:
         self._folder, self._threads = folder, threads
-        self._adapters = adapters
+        self.adapters = adapters
         self._cards = [adapter / CARD for adapter in adapters]
         self._bundle = folder / f"bundle-{_digest(*self._cards)[:8]}"
 
     def bundle(self) -> Path:
         """The bundle, built where it is not there."""
         if not (self._bundle / MANIFEST).exists():
-            given = [word for adapter in self._adapters for word in ("--adapters", str(adapter))]
+            given = [word for adapter in self.adapters for word in ("--adapters", str(adapter))]
             what = ["--model", MODEL, "--profile", PROFILE, "--out", str(self._bundle)]
             run("afx_export.cli", "build", *what, *given)
         return self._bundle
@@ -234,18 +234,17 @@ class Exported:
         """Effort, costs and these marks; and given_tool, None without adapters."""
         answers, given = self.answers(way, tools, cases), None
         report = report_of(cases, answers)
-        if self._adapters:
+        if self.adapters:
             given = report_of(cases, self.answers("given-tool", tools, cases))["arguments"]
         told = {"cases": report["cases"], "failed": report["failed"]}
         told |= {mark: report[mark] for mark in marks}
-        return {**effort(self._adapters), **costs_of(answers), **told, "given_tool": given}
+        return {**effort(self.adapters), **costs_of(answers), **told, "given_tool": given}
 
 
 def _marked(name: str, out: Path, cases: Path, unseen: Path, threads: int | None) -> dict[str, Any]:
-    adapters = adapters_of(name, out)
     exported, way = exported_of(name, out, threads), way_of(name)
     new = dict[str, Any]()
-    if adapters and name != "sample":
+    if exported.adapters and name != "sample":
         new = report_of(unseen, exported.answers(way, UNSEEN / "tools", unseen))
     return {
         "row": name,

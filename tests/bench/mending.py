@@ -1,4 +1,4 @@
-"""Arguments put in the words of the texts (`agentflux.orchestration.mended`): is it ever wrong?
+"""Written arguments put right by what the texts show (`arguments.put_right`): is it ever wrong?
 
     python tests/bench/mending.py [--data samples/desk_assistant/data]
         [--asked CASES PREDICTIONS ...]
@@ -12,6 +12,7 @@ become right and how many wrong. Those of a bundle that mends are mended already
 import argparse
 import json
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +22,12 @@ from agentflux.contracts.bundle import CatalogTool
 from agentflux.contracts.cases import read_cases
 from agentflux.contracts.prompts import Situation
 from agentflux.contracts.spans import string_leaves
-from agentflux.contracts.tools import Step, ToolCall
-from agentflux.orchestration.mended import mended
+from agentflux.contracts.tools import Step, ToolCall, ToolSpec, load_tool_folder
+from agentflux.orchestration.arguments import put_right
 
 ROOT = Path(__file__).parents[2]
-NO_SUM = "0" * 64
 NOTHING_COPIED = Copying()
+Known = Mapping[tuple[str, str], tuple[ToolSpec, CatalogTool]]
 
 
 def main() -> None:
@@ -38,17 +39,25 @@ def main() -> None:
     )
     options = parser.parse_args()
     trajectories = read_trajectories(options.data / "train.jsonl")
-    known = {key: _tool(key, how) for key, how in copied_parameters(trajectories).items()}
+    copying = copied_parameters(trajectories)
+    known = {
+        (tool.tool_set, tool.name): (tool, _seen(tool, copying))
+        for tools in load_tool_folder(options.data / "tools").values()
+        for tool in tools
+    }
     _count(trajectories, known)
     for cases, predictions in options.asked:
         print(cases.name, dict(_asked(cases, predictions, known)))
 
 
-def _tool(key: tuple[str, str], copying: Copying = NOTHING_COPIED) -> CatalogTool:
-    return CatalogTool(tool_set=key[0], name=key[1], sha256=NO_SUM, **copying.as_fields())
+def _seen(tool: ToolSpec, copying: Mapping[tuple[str, str], Copying]) -> CatalogTool:
+    """What training sees of a tool."""
+    how = copying.get((tool.tool_set, tool.name), NOTHING_COPIED)
+    what = {"tool_set": tool.tool_set, "name": tool.name, "sha256": tool.sha256}
+    return CatalogTool(**what, **how.as_fields())
 
 
-def _count(trajectories: list[Trajectory], known: dict[tuple[str, str], CatalogTool]) -> None:
+def _count(trajectories: list[Trajectory], known: Known) -> None:
     values, changed, wrong = Counter[str](), Counter[str](), Counter[str]()
     for trajectory in trajectories:
         steps = list[Step]()
@@ -56,8 +65,7 @@ def _count(trajectories: list[Trajectory], known: dict[tuple[str, str], CatalogT
             key, told = (step.tool_set, step.tool), tuple(steps)
             request, context = trajectory.request, trajectory.context
             situation = Situation(request=request, context=context, steps=told)
-            seen = known.get(key) or _tool(key)
-            other = mended(step.arguments, seen, situation)
+            other = put_right(step.arguments, *known[key], situation)
             pairs = zip(string_leaves(step.arguments), string_leaves(other), strict=True)
             right = other == step.arguments or other in step.accept
             for (path, before), (_, after) in pairs:
@@ -73,9 +81,7 @@ def _count(trajectories: list[Trajectory], known: dict[tuple[str, str], CatalogT
     print(f"all: {sum(values.values())} values, {sum(wrong.values())} changed wrongly")
 
 
-def _asked(
-    cases: Path, predictions: Path, known: dict[tuple[str, str], CatalogTool]
-) -> Counter[str]:
+def _asked(cases: Path, predictions: Path, known: Known) -> Counter[str]:
     lines = [json.loads(line) for line in cases.read_text(encoding="utf-8").splitlines()]
     golds: dict[str, Any] = {row["id"]: row["gold"] for row in lines}
     situations = {case.id: case.situation() for case in read_cases(cases)}
@@ -85,9 +91,8 @@ def _asked(
         gold, key = golds[made["id"]], (made["tool_set"], made["tool"])
         if made["tool"] is None or (gold["tool_set"], gold["tool"]) != key:
             continue
-        seen = known.get(key) or _tool(key)
         given = made["arguments"]
-        other = mended(given, seen, situations[made["id"]])
+        other = put_right(given, *known[key], situations[made["id"]])
         before, after = (a == gold["arguments"] or a in gold["accept"] for a in (given, other))
         told["calls"] += 1
         told["right"] += before

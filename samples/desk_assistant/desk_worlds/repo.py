@@ -315,8 +315,7 @@ class _History:
         message, subject = texts.commit_about(self._rng)
         lines += [f"author {stamp}", f"committer {stamp}", "", message, ""]
         commit = self._objects.add("commit", "\n".join(lines).encode())
-        said = {"author": who.split()[0], "about": subject, "message": message}
-        self._told[commit] = said
+        self._told[commit] = {"author": who.split()[0], "about": subject, "message": message}
         return commit
 
 

@@ -47,10 +47,9 @@ def as_shown(link: Mapping[str, object], edges: Iterable[Edge]) -> dict[str, obj
     alike = [edge for edge in edges if edge.type == link[others[0]]]
     if any(_end(edge.source, ends[0]) and _end(edge.target, ends[1]) for edge in alike):
         return same
-    turned = [edge for edge in alike if (edge.target, edge.source) == ends]
-    near = [edge for edge in alike if _end(edge.source, ends[0]) or edge.target == ends[1]]
-    if turned:
+    if any((edge.target, edge.source) == ends for edge in alike):
         return same | {FROM: ends[1], TO: ends[0]}
+    near = [edge for edge in alike if _end(edge.source, ends[0]) or edge.target == ends[1]]
     if len(near) != 1:
         return same
     kept = _end(near[0].source, ends[0])

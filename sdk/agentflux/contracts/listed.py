@@ -79,13 +79,17 @@ def _texts(value: object) -> Iterator[str]:
 
 def _of_blocks(text: str) -> list[Item]:
     blocks = _BLOCK.split(text)
-    fields = [_FIELD.search(block) for block in blocks[1:]]
-    if not fields or fields[0] is None:
+    first = _FIELD.search(blocks[1]) if len(blocks) > 1 else None
+    if first is None:
         return []
-    key = fields[0]["key"]
-    first = re.compile(rf"(?m)^{re.escape(key)}: *(?P<value>\S.*)$")
-    found = [(block, first.search(block)) for block in blocks]
-    return [Item(said["value"].strip("'\" "), block) for block, said in found if said is not None]
+    found = [
+        (
+            next((f["value"] for f in _FIELD.finditer(block) if f["key"] == first["key"]), None),
+            block,
+        )
+        for block in blocks
+    ]
+    return [Item(value.strip("'\" "), block) for value, block in found if value is not None]
 
 
 def _of_lines(text: str) -> list[Item]:

@@ -181,12 +181,24 @@ def _finished(
         return Written(problem=told)
     if draft.arguments is None:
         return Written(problem="the arguments are not a JSON object")
+    return _checked(put_right(draft.arguments, tool, trained, situation), tool)
+
+
+def put_right(
+    arguments: Mapping[str, Any], tool: ToolSpec, trained: CatalogTool | None, situation: Situation
+) -> dict[str, Any]:
+    """Return written arguments with what texts and schema show beyond doubt; nothing is decoded.
+
+    trained: what training saw of the tool; None if it saw none of it. How seldom that is wrong in
+    the sample's training data, and what it does to predictions, is printed by
+    `tests/bench/mending.py`.
+    """
+    meant = with_the_meant(arguments, situation)
     if trained is not None:
-        written = mended(draft.arguments, trained, situation)
+        written = mended(meant, trained, situation)
     else:
-        meant = with_the_meant(draft.arguments, situation)
         written = grounded(meant, tool, prompts.shown_texts(situation))
-    return _checked(with_known_zones(written, tool.input_schema), tool)
+    return with_known_zones(written, tool.input_schema)
 
 
 def _object(done: Completion) -> dict[str, Any] | None:

@@ -74,9 +74,9 @@ def _meant(items: Sequence[Item], named: Item, request: str) -> Item | None:
 
 def _words(text: str) -> frozenset[str]:
     """The words of a text and of the names in it, those that are too short to tell left out."""
-    runs = [word.lower() for word in words(text)]
-    parts = (part.lower() for word in words(text) for part in _PARTS.findall(word))
-    numbered = {run for run in runs if run.isalnum() and not run.isalpha()}
+    runs = words(text)
+    parts = (part.lower() for run in runs for part in _PARTS.findall(run))
+    numbered = {run.lower() for run in runs if not run.isalpha()}
     return frozenset(part for part in parts if len(part) >= _LEAST) | numbered
 
 

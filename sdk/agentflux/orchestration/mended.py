@@ -2,11 +2,9 @@
 
 A small model names a file without the folder that the context lists it in, drops the brackets of a
 line that it copies or opens a quote before a word, writes three lines as one, takes a column's name
-for its table's, or makes a primary key of which nobody spoke; of what was listed it takes another
-entry than the request means (`meant`), it stops before the end of what is said exactly, and takes
-away a link that there is not (`edges`). Where the texts leave one reading, it is put in place;
-nothing is decoded again. How seldom that is wrong in the sample's training data, and what it mends
-in predictions, is printed by `tests/bench/mending.py`.
+for its table's, or makes a primary key of which nobody spoke; it stops before the end of what is
+said exactly, and takes away a link that there is not (`edges`). Where the texts leave one reading,
+it is put in place; nothing is decoded again.
 """
 
 import re
@@ -18,7 +16,6 @@ from agentflux.contracts.edges import as_shown, edges_of
 from agentflux.contracts.prompts import Situation, shown_texts, telling_texts
 from agentflux.contracts.spans import is_span, string_leaves, with_leaves, words, words_in_place
 from agentflux.contracts.tables import with_its_table, with_trimmed_literals, without_unasked_key
-from agentflux.orchestration.meant import with_the_meant
 
 _REMOVES = re.compile(r"delete|remove|unlink|disconnect", re.IGNORECASE)
 _EXACTLY = re.compile(
@@ -40,8 +37,7 @@ _CLOSING = re.compile(r"""[)\]}"'!?]*""")
 def mended(arguments: Mapping[str, Any], seen: CatalogTool, situation: Situation) -> dict[str, Any]:
     """Return the arguments with each string that has one reading in the texts as it is there."""
     texts, telling = shown_texts(situation), telling_texts(situation)
-    picked = with_the_meant(arguments, situation)
-    given = {text for _, text in string_leaves(picked)}
+    given = {text for _, text in string_leaves(arguments)}
 
     def mend(path: str, text: str) -> str:
         if path in seen.inner:
@@ -56,16 +52,19 @@ def mended(arguments: Mapping[str, Any], seen: CatalogTool, situation: Situation
             return statement
         return as_said(with_trimmed_literals(without_unasked_key(text, situation.request)), texts)
 
-    changed = {name: with_leaves(value, mend, name) for name, value in picked.items()}
-    return with_shown_links(changed, situation) if _REMOVES.search(seen.name) else changed
+    changed = {name: with_leaves(value, mend, name) for name, value in arguments.items()}
+    removes = _REMOVES.search(seen.name)
+    return with_shown_links(changed, situation.request, texts[1:]) if removes else changed
 
 
-def with_shown_links(arguments: Mapping[str, Any], situation: Situation) -> dict[str, Any]:
-    """Return a call that takes links away with such as there are (`as_shown`).
+def with_shown_links(
+    arguments: Mapping[str, Any], request: str, texts: Iterable[str]
+) -> dict[str, Any]:
+    """Return a call that takes links away with such as there are in the texts (`as_shown`).
 
     A link whose type the request spells is left as it is: it knows more than what is shown.
     """
-    edges, request = edges_of(shown_texts(situation)[1:]), situation.request
+    edges = edges_of(texts)
 
     def shown(link: object) -> object:
         if not isinstance(link, Mapping):
@@ -91,12 +90,20 @@ def whole_path(name: str, texts: Sequence[str]) -> str:
     if "." not in base or " " in base:
         return name
     if folder:
-        return folder + _as_listed(base, texts)
-    how = re.NOFLAG if any(name in text for text in texts) else re.IGNORECASE
-    spot = re.compile(rf"(?:{_BEFORE})?(?<![\w.-]){re.escape(name)}(?![\w/\\-])", how)
-    found = {match.group() for text in texts for match in spot.finditer(text)}
-    only = found.pop() if len(found) == 1 else name
+        return folder + _only(base, texts)
+    only = _only(name, texts, before=rf"(?:{_BEFORE})?")
     return name if only.startswith("/") or ":" in only else only
+
+
+def _only(name: str, texts: Sequence[str], *, before: str = "") -> str:
+    """Return the one way in which the texts have a name, with what may stand before it.
+
+    In whatever letters, where no text has it in its own; the name itself if they have several.
+    """
+    how = re.NOFLAG if any(name in text for text in texts) else re.IGNORECASE
+    spot = re.compile(rf"{before}(?<![\w.-]){re.escape(name)}(?![\w/\\-])", how)
+    found = {match.group() for text in texts for match in spot.finditer(text)}
+    return found.pop() if len(found) == 1 else name
 
 
 def to_the_end(text: str, request: str) -> str:
@@ -113,15 +120,6 @@ def _parted(path: str) -> tuple[str, str]:
     """Split a path behind its last mark."""
     at = max(path.rfind("/"), path.rfind("\\")) + 1
     return path[:at], path[at:]
-
-
-def _as_listed(base: str, texts: Sequence[str]) -> str:
-    """Return a file's name in the letters that it has in the texts, where these agree on others."""
-    if any(base in text for text in texts):
-        return base
-    spot = re.compile(rf"(?<![\w.-]){re.escape(base)}(?![\w/\\-])", re.IGNORECASE)
-    found = {match.group() for text in texts for match in spot.finditer(text)}
-    return found.pop() if len(found) == 1 else base
 
 
 def in_lines(text: str, request: str) -> str:
