@@ -68,13 +68,14 @@ class Choosing:
     """Score the candidates as continuations of the segments, each ended by the end token.
 
     doubted: where this candidate is the best one, the likeliest other stands first among the
-    alternatives, at the price of searching on. every: the probability of each candidate is told,
-    at the price of a pass for each branch of their names.
+    alternatives, at the price of searching on. rival: the probability of this candidate is told,
+    at the price of the passes that its name's branches need. every: that of each candidate is.
     """
 
     segments: Sequence[Segment]
     candidates: Sequence[str]
     doubted: str | None = None
+    rival: str | None = None
     every: bool = False
 
 

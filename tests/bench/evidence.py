@@ -22,10 +22,11 @@ same cell that were not asked for.
 import argparse
 import hashlib
 import json
+import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from statistics import median
@@ -129,19 +130,26 @@ def prepare_data() -> None:
         only = ["--only", TOOL_SET, "--only", "none"]
         how = ["--out", str(WHOLE), "--seed", "0", "--per-phrasing", "1"]
         run("afx_train.cli", "data", "build", *where, *only, *how)
-    tools = json.loads((WHOLE / "tools" / f"{TOOL_SET}.json").read_text(encoding="utf-8"))
-    known = [tool for tool in tools if tool["name"] not in HELD_OUT]
-    for folder, listed in ((DATA, known), (UNSEEN, tools)):
-        (folder / "tools").mkdir(parents=True, exist_ok=True)
-        text = json.dumps(listed, ensure_ascii=False, indent=1) + "\n"
-        (folder / "tools" / f"{TOOL_SET}.json").write_text(text, encoding="utf-8")
+    hold_out(WHOLE, {TOOL_SET: HELD_OUT}, known=DATA, unseen=UNSEEN)
+
+
+def hold_out(
+    whole: Path, held_out: Mapping[str, Collection[str]], *, known: Path, unseen: Path
+) -> None:
+    """Make two data folders of one: without some tools, and single calls of these, among all."""
+    for path in sorted((whole / "tools").glob("*.json")):
+        tools = json.loads(path.read_text(encoding="utf-8"))
+        left = [tool for tool in tools if tool["name"] not in held_out.get(path.stem, ())]
+        for folder, listed in ((known, left), (unseen, tools)):
+            (folder / "tools").mkdir(parents=True, exist_ok=True)
+            text = json.dumps(listed, ensure_ascii=False, indent=1) + "\n"
+            (folder / "tools" / path.name).write_text(text, encoding="utf-8")
     for split in ("train", "dev", "test"):
-        items = read_trajectories(WHOLE / f"{split}.jsonl")
-        new = [t for t in items if any(step.tool in HELD_OUT for step in t.steps)]
+        items = read_trajectories(whole / f"{split}.jsonl")
+        new = [t for t in items if any(s.tool in held_out.get(s.tool_set, ()) for s in t.steps)]
         hidden = {item.id for item in new}
-        known_items = [item for item in items if item.id not in hidden]
-        write_trajectories(DATA / f"{split}.jsonl", known_items)
-        write_trajectories(UNSEEN / f"{split}.jsonl", [t for t in new if len(t.steps) == 1])
+        write_trajectories(known / f"{split}.jsonl", [i for i in items if i.id not in hidden])
+        write_trajectories(unseen / f"{split}.jsonl", [t for t in new if len(t.steps) == 1])
 
 
 def draw_cases(out: Path) -> tuple[Path, Path]:
@@ -149,7 +157,7 @@ def draw_cases(out: Path) -> tuple[Path, Path]:
     known, unseen = out / "cases.jsonl", out / "unseen.jsonl"
     served, unserved = _known_lines(out)
     write(known, served[:SERVED_CASES] + unserved[:UNSERVED_CASES])
-    write(unseen, _test_lines(UNSEEN, out)[:UNSEEN_CASES])
+    write(unseen, test_lines(UNSEEN, out)[:UNSEEN_CASES])
     return known, unseen
 
 
@@ -163,12 +171,12 @@ def served_cases(out: Path, count: int) -> Path:
 def _known_lines(out: Path) -> tuple[list[str], list[str]]:
     """The cases that a known tool serves, and those that none does."""
     served, unserved = list[str](), list[str]()
-    for line in _test_lines(DATA, out):
+    for line in test_lines(DATA, out):
         (served if json.loads(line)["gold"]["tool"] else unserved).append(line)
     return served, unserved
 
 
-def _test_lines(data: Path, out: Path) -> list[str]:
+def test_lines(data: Path, out: Path) -> list[str]:
     """The cases of a test split, in an order that has nothing to do with them."""
     every = out / f"{data.name}.test.jsonl"
     split = ["--split", "test", "--no-final"]
@@ -202,32 +210,55 @@ def _run_recipe(recipe: Path, name: str, out: Path) -> None:
 
 
 class Exported:
-    """Adapters (or none) in a bundle, and what it answered; made and asked once."""
+    """Adapters (or none) in a bundle, and what it answered; made and asked once.
 
-    def __init__(self, folder: Path, adapters: Sequence[Path], threads: int | None) -> None:
+    experts: files that are exported beside the adapters, and that the way "heard" listens to.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        adapters: Sequence[Path],
+        threads: int | None,
+        *,
+        experts: Sequence[Path] = (),
+    ) -> None:
         self._folder, self._threads = folder, threads
-        self.adapters = adapters
-        self._cards = [adapter / CARD for adapter in adapters]
-        self._bundle = folder / f"bundle-{_digest(*self._cards)[:8]}"
+        self.adapters, self._experts = adapters, experts
+        self._parts = [*(adapter / CARD for adapter in adapters), *experts]
+        self._bundle = folder / f"bundle-{_digest(*self._parts)[:8]}"
 
     def bundle(self) -> Path:
         """The bundle, built where it is not there."""
         if not (self._bundle / MANIFEST).exists():
-            given = [word for adapter in self.adapters for word in ("--adapters", str(adapter))]
+            folders = [self._together()] if self._experts else self.adapters
+            given = [word for folder in folders for word in ("--adapters", str(folder))]
             what = ["--model", MODEL, "--profile", PROFILE, "--out", str(self._bundle)]
             run("afx_export.cli", "build", *what, *given)
         return self._bundle
 
+    def _together(self) -> Path:
+        """A folder of the adapters with the experts beside them, where the export looks."""
+        folder = self._bundle.with_name(f"parts-{self._bundle.name}")
+        for adapter in self.adapters:
+            shutil.copytree(adapter, folder / adapter.name, dirs_exist_ok=True)
+        for expert in self._experts:
+            shutil.copy(expert, folder)
+        return folder
+
     def answers(self, way: str, tools: Path, cases: Path) -> Path:
-        """Ask in one of the ways of `ways.py`; return the file of predictions."""
+        """Ask as `afx eval` does ("heard") or in a way of `ways.py`; return the predictions."""
         bundle = self.bundle()
-        asked = _digest(*self._cards, cases, *sorted(tools.glob("*.json")))[:8]
+        asked = _digest(*self._parts, cases, *sorted(tools.glob("*.json")))[:8]
         out = self._folder / f"{way}-{cases.stem}-{self._threads or 'all'}-{asked}.jsonl"
         if not out.exists():
             where = ["--tools", str(tools), "--cases", str(cases), "--out", str(out)]
             where += ["--threads", str(self._threads)] if self._threads else []
-            ways = [sys.executable, str(Path(__file__).parent / "ways.py"), way]
-            subprocess.run([*ways, str(bundle), *where], check=True)
+            if way == "heard":
+                run("agentflux.cli", "eval", str(bundle), *where)
+            else:
+                ways = [sys.executable, str(Path(__file__).parent / "ways.py"), way]
+                subprocess.run([*ways, str(bundle), *where], check=True)
         return out
 
     def marked(self, way: str, tools: Path, cases: Path, marks: Sequence[str]) -> dict[str, Any]:

@@ -5,9 +5,11 @@
 For each tool set a joint adapter, one with as many parameters as the decoupled pair, and the
 decoupled pair learn the same examples in three passes (recipes/evidence-sets.toml), are exported as
 cpu-int4 and asked on held-out phrasings and on requests that no tool serves, nothing beside the
-model being heard; then with the right tool given. Beside them the base model in the same stages,
-and the sample's own pair, which went over far more. Needs the sample's data. Goes on where it was
-stopped; with --save, rows of the file that were not asked for stay.
+model being heard; then with the right tool given. The decoupled pair acts from the request on;
+instruction and prompt are the same pair acting from the stage's instruction on, and on the whole
+prompt. Beside them the base model in the same stages, and the sample's own pair, which went over
+far more. Needs the sample's data. Goes on where it was stopped; with --save, rows of the file that
+were not asked for stay.
 """
 
 import argparse
@@ -27,14 +29,17 @@ from bench.runs import save_result, table
 RECIPE = Path(__file__).parent / "recipes" / "evidence-sets.toml"
 DATA = evidence.DESK / "data"
 TOOL_SETS = ("filesystem", "sqlite", "memory", "time")
+PAIR = ("select.{}", "args.{}")
+BOUNDARIES = ("instruction", "prompt")
 ADAPTERS = {
     "base": (),
     "joint": ("joint.{}",),
     "matched": ("matched.{}",),
-    "decoupled": ("select.{}", "args.{}"),
-    "sample": ("select.{}", "args.{}"),
+    "instruction": PAIR,
+    "decoupled": PAIR,
+    "prompt": PAIR,
+    "sample": PAIR,
 }
-TRAINED = ("joint", "matched", "decoupled")
 SERVED_CASES, UNSERVED_CASES = 80, 20
 
 
@@ -59,7 +64,7 @@ def main() -> None:
     rows = [_marked(t, r, out, cases[t], options.threads) for t, r in wanted]
     print(table([evidence.shown(row) for row in rows]))
     if options.save is not None:
-        made = [*rows, *_kept(options.save, wanted)]
+        made = [*rows, *kept(options.save, wanted)]
         order = [(tool_set, row) for tool_set in TOOL_SETS for row in ADAPTERS]
         told = {
             "split": "test, by phrasing",
@@ -98,22 +103,32 @@ def draw_cases(out: Path, tool_sets: Iterable[str]) -> dict[str, Path]:
 
 def _train(out: Path, wanted: Iterable[tuple[str, str]]) -> None:
     """Train what is not there; whoever changes the recipe gives another --out."""
-    folder = out / "adapters"
-    names = [n.format(s) for s, row in wanted if row in TRAINED for n in ADAPTERS[row]]
-    only = [w for n in names if not evidence.trained_in(folder, n) for w in ("--only", n)]
-    if only:
-        evidence.run("afx_train.cli", "run", str(RECIPE), "--out", str(folder), "--resume", *only)
+    for control in (None, *BOUNDARIES):
+        rows = (control,) if control else ("joint", "matched", "decoupled")
+        folder = trained_folder(out, rows[0])
+        names = [n.format(s) for s, row in wanted if row in rows for n in ADAPTERS[row]]
+        only = [w for n in names if not evidence.trained_in(folder, n) for w in ("--only", n)]
+        if only:
+            how = ["--resume", *(["--control", control] if control else []), *only]
+            evidence.run("afx_train.cli", "run", str(RECIPE), "--out", str(folder), *how)
+
+
+def trained_folder(out: Path, row: str) -> Path:
+    """Where a row's adapters lie: a boundary's in a folder of its own, since names are the same."""
+    if row == "sample":
+        return evidence.DESK / "adapters"
+    return out / row / "adapters" if row in BOUNDARIES else out / "adapters"
 
 
 def _marked(tool_set: str, row: str, out: Path, cases: Path, threads: int | None) -> dict[str, Any]:
-    trained = evidence.DESK / "adapters" if row == "sample" else out / "adapters"
+    trained = trained_folder(out, row)
     adapters = [trained / name.format(tool_set) for name in ADAPTERS[row]]
     exported = evidence.Exported(out / tool_set / row, adapters, threads)
     marks = exported.marked("model-alone", cases.parent / "tools", cases, evidence.MARKS)
     return {"tool_set": tool_set, "row": row, **marks}
 
 
-def _kept(saved: Path, wanted: Iterable[tuple[str, str]]) -> list[dict[str, Any]]:
+def kept(saved: Path, wanted: Iterable[tuple[str, str]]) -> list[dict[str, Any]]:
     """The rows that a file has and that were not asked for."""
     if not saved.exists():
         return []

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from train.asked import write_model
 from train.tiny import RECIPE, write_base, write_data
 
 from afx_train.codec import Codec
@@ -41,3 +42,11 @@ def corpus(workspace: Path) -> Corpus:
 def codec(workspace: Path, recipe: Recipe) -> Codec:
     """The workspace's tokenizer."""
     return Codec(workspace / "base", recipe.chat)
+
+
+@pytest.fixture(scope="session")
+def words_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model folder whose tokenizer has the words of `train.asked` as one token each."""
+    folder = tmp_path_factory.mktemp("words")
+    write_model(folder)
+    return folder

@@ -1,18 +1,22 @@
-"""Train the linear intent classifiers that are exported beside the adapters.
+"""Train the intent classifiers that are exported beside the adapters.
 
 See `agentflux.contracts.intents` for what they are. A multinomial logistic regression with an L2
-penalty has one optimum, so equal data gives equal weights; nothing is drawn at random.
+penalty has one optimum, so equal data gives equal weights; what the convolutional network
+(`afx_train.textcnn`) draws at random follows from a seed.
 """
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from afx_train.corpus import Corpus, KnownTool
 from afx_train.errors import DataError
+from afx_train.textcnn import Asked, train_textcnn
 from afx_train.trajectory import Trajectory
 from agentflux.contracts.intents import (
     BITS,
@@ -51,10 +55,12 @@ class Learned:
     asked_later: int
 
 
-def train_intents(corpus: Corpus) -> Learned:
+def train_intents(corpus: Corpus, base: Path, *, seed: int) -> Learned:
     """Fit on the first decisions of the training split, and on those after a call.
 
     A deprecated tool gets a label, too, which is never likely: it is known, and it is never right.
+    base: the folder of the model whose tokenizer and embeddings the convolutional network starts
+    from; where the dev split is told no better with it, it is left out.
 
     Raises:
         DataError: the first ones have fewer than two labels.
@@ -71,16 +77,22 @@ def train_intents(corpus: Corpus) -> Learned:
     if len({right for _, right in later}) >= _FEWEST_LABELS:
         made = replace(made, later=_fit(later))
     made = replace(made, given=_fit_given(corpus, train, dev))
-    right = sum(_best(made.log_probabilities(item.request)) == label(item) for item in dev)
-    asked_later = list(_later(dev)) if made.later else []
-    right_later = sum(
-        _best(made.after(item.request, done) or {}) == right for item, done, right in asked_later
-    )
+    firsts = [Asked(item.request, (), label(item)) for item in dev]
+    laters = [Asked(item.request, done, right) for item, done, right in _later(dev)]
+    laters = laters if made.later else []
+    asked = [Asked(item.request, (), label(item)) for item in train]
+    asked += [Asked(item.request, done, right) for item, done, right in _later(train)]
+    network = train_textcnn(asked, base, seed=seed)
+    alone, both = (_counted(replace(made, reader=r), firsts, laters) for r in (None, network))
+    right, right_later = alone
+    if sum(both) > sum(alone):
+        made, (right, right_later) = replace(made, reader=network), both
     card = {
         "data_sha256": corpus.sha256,
         "learned": str(len(train)),
         "dev": f"{right} of {len(dev)}",
-        "dev, after a call": f"{right_later} of {len(asked_later)}",
+        "dev, after a call": f"{right_later} of {len(laters)}",
+        "dev, the linear ones alone": f"{alone[0]} of {len(dev)}, {alone[1]} of {len(laters)}",
         "optional parameters": str(len(made.given.labels) if made.given else 0),
     }
     return Learned(
@@ -89,8 +101,19 @@ def train_intents(corpus: Corpus) -> Learned:
         right=right,
         asked=len(dev),
         right_later=right_later,
-        asked_later=len(asked_later),
+        asked_later=len(laters),
     )
+
+
+def _counted(intents: Intents, firsts: Sequence[Asked], laters: Sequence[Asked]) -> tuple[int, int]:
+    """Return how many first and how many later decisions are told right."""
+    first, later = (sum(map(partial(_is_right, intents), rows)) for rows in (firsts, laters))
+    return first, later
+
+
+def _is_right(intents: Intents, row: Asked) -> bool:
+    told = intents.after(row.request, row.calls) if row.calls else None
+    return _best(told or intents.log_probabilities(row.request)) == row.right
 
 
 def _later(items: Sequence[Trajectory]) -> Iterator[tuple[Trajectory, list[str], str]]:

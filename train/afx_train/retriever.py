@@ -66,7 +66,7 @@ def train_retriever(corpus: Corpus, base: Path, *, seed: int, one_catalog: int) 
     Raises:
         DataError: the training split has requests for less than 4 tool sets.
     """
-    vocabulary, start = _embeddings(base)
+    vocabulary, start = word_embeddings(base)
     index = {word: at for at, word in enumerate(vocabulary)}
     tools = [tool for found in corpus.catalog.values() for tool in found]
     number = {(tool.tool_set, tool.name): at for at, tool in enumerate(tools)}
@@ -264,7 +264,7 @@ class _Offers:
         return chosen + functional.cross_entropy(fits[served], right[served])
 
 
-def _embeddings(base: Path) -> tuple[list[str], Tensor]:
+def word_embeddings(base: Path) -> tuple[list[str], Tensor]:
     """Return the whole words of the tokenizer, in order, and their centred embeddings."""
     from transformers import AutoModelForCausalLM, AutoTokenizer
 

@@ -323,7 +323,7 @@ class _Board:
 
 
 def learn_intents(recipe_path: Path, out: Path) -> str:
-    """Train and write the intent classifier of a recipe's data; return a line about it.
+    """Train and write the intent classifiers of a recipe's data; return a line about them.
 
     Where the recipe's adapters are named for tool sets, the data where these are offered counts.
     """
@@ -332,7 +332,8 @@ def learn_intents(recipe_path: Path, out: Path) -> str:
     recipe = read_recipe(recipe_path)
     corpus = load_corpus(data_folders(recipe, recipe_path))
     own = {plan.tool_set for plan in recipe.adapters if plan.tool_set}
-    learned = train_intents(corpus.offering(own) if own else corpus)
+    base = base_folder(recipe, recipe_path)
+    learned = train_intents(corpus.offering(own) if own else corpus, base, seed=recipe.seed)
     out.parent.mkdir(parents=True, exist_ok=True)
     learned.intents.save(out)
     return (

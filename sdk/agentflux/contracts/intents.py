@@ -1,14 +1,16 @@
-"""Linear classifiers of requests: which tool is asked for, what follows a call, what is given.
+"""Classifiers of requests: which tool is asked for, what follows a call, what is given.
 
 They are trained beside the adapters, on the same requests, in minutes; they know the tools of the
 training by heart, read no catalog and write no arguments. What they are good for is a second
 opinion (`agentflux.orchestration.hints`): they err on other requests than a small language model.
+A linear one and a small convolutional network (`agentflux.contracts.textcnn`) err on different
+requests, too; what they say is a product of both.
 
-Features are words, pairs of words and letter n-grams, hashed (Weinberger et al. 2009,
-arXiv 0902.2206); the model is a multinomial logistic regression. After a call the words are those
-of what is left of the request (`agentflux.contracts.clauses`), the calls made beside them. Whether
-a request gives an optional parameter (a dry run, a branch to start from) is a logistic regression
-for each.
+Features of the linear ones are words, pairs of words and letter n-grams, hashed (Weinberger et al.
+2009, arXiv 0902.2206); the model is a multinomial logistic regression. After a call the words are
+those of what is left of the request (`agentflux.contracts.clauses`), the calls made beside them.
+Whether a request gives an optional parameter (a dry run, a branch to start from) is a logistic
+regression for each.
 """
 
 import math
@@ -23,6 +25,7 @@ import numpy.typing as npt
 
 from agentflux.contracts.arrays import Array, ArrayFile
 from agentflux.contracts.clauses import clauses, left_over
+from agentflux.contracts.textcnn import TextCnn
 
 INTENTS = "intents.npz"
 # Written into the file: weights mean nothing under other features.
@@ -43,8 +46,13 @@ _DIGITS = re.compile(r"\d")
 _LETTERS = range(2, 6)
 _MOST = 4  # counts above are one
 _SEVERAL = 2
+# Found on the sample's dev requests beside the model: more says little more.
+READ = 0.5
 _FIRST_CLAUSE = 0.4  # found on the sample's dev split; more helps several clauses and harms one
 _ARRAYS = ("labels", "weights", "scale", "bias")
+_READER_ARRAYS = ("vectors", "scales", "marks", "out")
+_READER_TEXTS = ("labels", "vocabulary", "calls")
+_NEVER = -30.0  # of a label that the network does not have: a deprecated tool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,12 +85,15 @@ class Intents:
     first: of requests; its labels are `tool_set/tool`, or `none`. later: of what is left of one
     after calls, with `finish` for nothing; None where training saw no request of several calls.
     given: its labels are `tool_set/tool parameter`, its logits the log-odds that a request which
-    the tool serves gives that optional parameter. card: where they come from, for people to read.
+    the tool serves gives that optional parameter. reader: tells what first and later do, and has
+    the exponent `READ` in a product with them; None where the dev split was told no better with
+    it. card: where they come from, for people to read.
     """
 
     first: Linear
     later: Linear | None = None
     given: Linear | None = None
+    reader: TextCnn | None = None
     card: Mapping[str, str] = field(default_factory=dict[str, str])
 
     @property
@@ -92,7 +103,21 @@ class Intents:
 
     def log_probabilities(self, request: str) -> dict[str, float]:
         """Return the log-probability of each label of a request before any call."""
+        return self._read_too(self._first(request), request, ())
+
+    def _first(self, request: str) -> dict[str, float]:
         return self.first.log_probabilities(request_features(request))
+
+    def _read_too(
+        self, told: dict[str, float], request: str, calls: Sequence[str]
+    ) -> dict[str, float]:
+        if self.reader is None:
+            return told
+        read = self.reader.log_probabilities(request, calls)
+        both = {name: log + READ * read.get(name, _NEVER) for name, log in told.items()}
+        most = max(both.values())
+        total = most + math.log(sum(math.exp(log - most) for log in both.values()))
+        return {name: log - total for name, log in both.items()}
 
     def after(self, request: str, calls: Sequence[str]) -> dict[str, float] | None:
         """Return the log-probability of each label after calls (`tool_set/tool`), and of `finish`.
@@ -101,7 +126,8 @@ class Intents:
         """
         if self.later is None:
             return None
-        return self.later.log_probabilities(self.features_after(request, calls))
+        told = self.later.log_probabilities(self.features_after(request, calls))
+        return self._read_too(told, request, calls)
 
     def odds_given(self, tool: str, request: str) -> dict[str, float]:
         """Return the log-odds that the request gives each optional parameter that is known.
@@ -116,7 +142,7 @@ class Intents:
 
     def features_after(self, request: str, calls: Sequence[str]) -> Features:
         """Return the features of what is left, with the calls and the counts of both beside it."""
-        left, count = left_over(request, calls, self.log_probabilities)
+        left, count = left_over(request, calls, self._first)
         marks = [
             *(f"\x00called {call}" for call in dict.fromkeys(calls)),
             f"\x00calls {min(len(calls), _MOST)}",
@@ -138,6 +164,8 @@ class Intents:
             for head, linear in held.items()
             for name in _ARRAYS
         }
+        if self.reader is not None:
+            arrays |= _of_reader(self.reader)
         _FILE.save(path, self.card, **arrays)
 
 
@@ -202,7 +230,39 @@ def _read(held: Mapping[str, Array], card: dict[str, str]) -> Intents:
     later, given = (
         _linear(held, head) if f"{head}labels" in held else None for head in ("later_", "given_")
     )
-    return Intents(first=_linear(held, ""), later=later, given=given, card=card)
+    return Intents(
+        first=_linear(held, ""),
+        later=later,
+        given=given,
+        reader=_reader(held) if "reader_labels" in held else None,
+        card=card,
+    )
+
+
+def _of_reader(reader: TextCnn) -> dict[str, Array]:
+    arrays = {name: np.array(getattr(reader, name)) for name in _READER_ARRAYS}
+    texts = {name: np.array("\n".join(getattr(reader, name))) for name in _READER_TEXTS}
+    made = {**arrays, **texts, "widths": np.array(sorted(reader.filters))}
+    for width, (weight, bias) in reader.filters.items():
+        made |= {f"weight_{width}": weight, f"bias_{width}": bias}
+    return {f"reader_{name}": array for name, array in made.items()}
+
+
+def _reader(held: Mapping[str, Array]) -> TextCnn:
+    texts = {name: tuple(str(held[f"reader_{name}"]).split("\n")) for name in _READER_TEXTS}
+    return TextCnn(
+        labels=texts["labels"],
+        vocabulary=texts["vocabulary"],
+        calls=texts["calls"],
+        vectors=held["reader_vectors"],
+        scales=held["reader_scales"],
+        marks=held["reader_marks"],
+        out=held["reader_out"],
+        filters={
+            int(width): (held[f"reader_weight_{width}"], held[f"reader_bias_{width}"])
+            for width in held["reader_widths"]
+        },
+    )
 
 
 def _linear(held: Mapping[str, Array], head: str) -> Linear:

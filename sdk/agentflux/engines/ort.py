@@ -133,7 +133,10 @@ class OrtEngine:
             names = [self.encode(text) for text in request.candidates]
             tree = Tree([(*tokens, end) for tokens in names])
             listed = list(request.candidates)
-            doubted = listed.index(request.doubted) if request.doubted in listed else None
+            doubted, rival = (
+                listed.index(name) if name in listed else None
+                for name in (request.doubted, request.rival)
+            )
             placed = self._place(request.segments, room=max(map(len, names)))
             line, length, decoded = placed.line, len(placed.line.pairs), 0
 
@@ -146,7 +149,9 @@ class OrtEngine:
                 return line.stream.logits()
 
             with self._dropped_on_fault(lambda: line):
-                found = best_candidate(tree, logits_at, doubted=doubted, every=request.every)
+                found = best_candidate(
+                    tree, logits_at, doubted=doubted, rival=rival, every=request.every
+                )
             return Scores(
                 best=request.candidates[found.index],
                 probability=found.probability,

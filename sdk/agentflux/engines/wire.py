@@ -40,6 +40,7 @@ def choosing_in(body: Message) -> Choosing:
         segments=_segments(body),
         candidates=tuple(body["candidates"]),
         doubted=body["doubted"],
+        rival=body["rival"],
         every=body["every"],
     )
 

@@ -51,7 +51,7 @@ INTENTS_MODEL, INTENTS = 0.5, 1.0
 # requests of one call than of several; its `finish` counts by so much less (a logarithm). Both
 # stages can end a request, so a selector hears what the router says of that: this much of its
 # log-odds.
-LATER_MODEL, LATER_SETS, LATER, FINISH_LESS, ROUTED = 0.5, 1.0, 0.5, 3.0, 0.25
+LATER_MODEL, LATER_SETS, LATER, FINISH_LESS, ROUTED = 0.35, 1.0, 0.5, 2.0, 0.25
 # Of the first tool, too, a selector hears the router's log-odds, of `none`, and its own `none` has
 # so much more weight: of what was routed although no set serves it, it half knows. Found there, on
 # 220 requests that no tool serves (175 instead of 164 refused) and 286 others (none more is).
@@ -67,7 +67,8 @@ class Opinion:
     """What another expert says of each name, and the exponents of both.
 
     every: whether the model has to tell the probability of every name for it. doubted: a name whose
-    likeliest rival it has to tell.
+    likeliest rival it has to tell. The name with the highest score is one whose probability it has
+    to tell.
     strangers: the names that the other expert does not know, with the log-odds, by how well the
     request fits, that it is about them and not about any of the others.
     """
@@ -78,6 +79,11 @@ class Opinion:
     every: bool = False
     doubted: str | None = None
     strangers: Mapping[str, float] = field(default_factory=dict[str, float])
+
+    @property
+    def favourite(self) -> str | None:
+        """The name with the highest score."""
+        return max(self.scores, key=self.scores.__getitem__, default=None)
 
 
 class SecondOpinions:

@@ -229,6 +229,7 @@ class Stages:
             segments=segments(prompt, adapter),
             candidates=candidates,
             doubted=doubted or (prompts.NONE if min_none else None),
+            rival=opinion.favourite if opinion is not None else None,
             every=opinion is not None and opinion.every,
         )
         scores = self._engine.choose(request, cancel=cancel)

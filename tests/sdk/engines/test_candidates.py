@@ -58,6 +58,27 @@ def test_a_doubted_winner_comes_with_its_exact_runner_up(seed: int) -> None:
     assert math.isclose(probability, wanted[index], rel_tol=1e-4)
 
 
+@pytest.mark.parametrize("seed", range(20))
+def test_a_rival_is_told_for_the_passes_of_its_branches_alone(seed: int) -> None:
+    rng = random.Random(seed)
+    pool = list(itertools.product(range(1, 5), repeat=3))
+    sequences = [(*s, END) for s in rng.sample(pool, 20)]
+    model = Model(seed)
+    wanted = exact(sequences, model)
+    best = max(range(20), key=wanted.__getitem__)
+    model.passes = 0
+    alone = best_candidate(Tree(sequences), model)
+    passes = model.passes
+    for rival in range(20):
+        model.passes = 0
+        found = best_candidate(Tree(sequences), model, rival=rival)
+        assert (found.index, found.probability) == (best, alone.probability)
+        told = {best: found.probability, **dict(found.alternatives)}
+        assert told[rival] == pytest.approx(wanted[rival], rel=1e-4)
+        assert passes <= model.passes <= passes + 2
+        assert found.margin <= found.probability - sorted(wanted)[-2] + 1e-6
+
+
 @pytest.mark.parametrize("seed", range(10))
 def test_every_probability_is_told_where_it_is_asked_for(seed: int) -> None:
     rng = random.Random(seed)

@@ -25,6 +25,7 @@ from agentflux.contracts.prompts import Situation
 from agentflux.contracts.retriever import BiEncoder, Described
 from agentflux.engines.scripted import Entry
 from agentflux.orchestration.fitting import shortened
+from agentflux.orchestration.hints import FINISH_LESS
 from agentflux.ports import Scores, StageRecord, Usage
 
 READ_OR_LIST = Scores(
@@ -118,6 +119,7 @@ def test_a_classifier_that_knows_all_the_tools_has_a_say_in_the_first_choice() -
     script = [UNSURE_OF_READ, '{"path":"a"}']
     decision, (select, _) = decide_with(Saying(**SURE_OF_LIST), script, sets=("files",))
     assert not select.every
+    assert select.rival == "list"  # the model has to tell what it gives the classifier's favourite
     assert decision.call is not None
     assert decision.call.tool == "list"
     shares = {"read": 0.6**0.5 * 0.1, "list": 0.4**0.5 * 0.88}
@@ -177,7 +179,7 @@ def test_what_the_router_says_of_the_end_counts_for_the_tool_too() -> None:
             best="finish", probability=0.7, margin=0.4, usage=Usage(), alternatives=(("now", 0.3),)
         )
         neither = {name: 0.1 for name in ("files__read", "files__list", "files__roots")}
-        even = SayingLater(clock__now=0.01, finish=0.01 * math.exp(3), **neither)
+        even = SayingLater(clock__now=0.01, finish=0.01 * math.exp(FINISH_LESS), **neither)
         script = [routed, chosen, '{"zone":"UTC"}']
         decision, _ = decide_with(even, script, sets=("files", "clock"), steps=1)
         return decision.call and decision.call.tool
