@@ -34,6 +34,7 @@ from agentflux.orchestration.layout import segments
 from agentflux.orchestration.meant import with_the_meant
 from agentflux.orchestration.mended import mended
 from agentflux.orchestration.missing import missing_parameter, question
+from agentflux.orchestration.placed import in_its_place, without_repeats
 from agentflux.orchestration.shown import ShownTools
 from agentflux.ports import CancelToken, Completion, Engine, Generation, Sampling, StageRecord
 
@@ -193,7 +194,8 @@ def put_right(
     the sample's training data, and what it does to predictions, is printed by
     `tests/bench/mending.py`.
     """
-    meant = with_the_meant(arguments, situation)
+    meant = without_repeats(with_the_meant(arguments, situation))
+    meant = in_its_place(meant, tool.name, situation.context)
     if trained is not None:
         written = mended(meant, trained, situation)
     else:

@@ -25,7 +25,7 @@ _OTHERWISE = re.compile(
     rf"""\b(?:(?:newest|latest|last|first|oldest|earliest|recent|top\w*|bottom|next)\b(?!\s{_SOME}\b)
     |(?:second|third|previous|biggest|largest|smallest|longest|shortest|highest|lowest|least)\b
     |most\b(?!\srecent)|(?:all|every|each|both|any|them|these|those)\b
-    |(?:besides|except|without|not|no|but|leave|ignore|other)\b)""",
+    |(?:besides|except|without|not|no(?!\s(?:clue|idea)\b)|but|leave|ignore|other)\b)""",
     re.IGNORECASE | re.VERBOSE,
 )
 _COMMON = frozenset(

@@ -7,8 +7,10 @@ said exactly, and takes away a link that there is not (`edges`). Where the texts
 it is put in place; nothing is decoded again.
 """
 
+import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 from agentflux.contracts.bundle import CatalogTool
@@ -44,6 +46,7 @@ def mended(arguments: Mapping[str, Any], seen: CatalogTool, situation: Situation
             whole = whole_path(text, texts)
             moved = any(other != text and other.endswith(whole) for other in given)
             return text if moved else whole  # what is moved keeps its name
+        text = from_its_start(text, situation.request)
         if path in seen.copied:
             return text
         if path not in seen.worded:
@@ -113,7 +116,22 @@ def to_the_end(text: str, request: str) -> str:
     """
     said = request.strip()
     at = said.rfind(f": {text}") if text.strip() and _EXACTLY.search(said) else -1
-    return said[at + 2 :] if at >= 0 and "\n" not in said[at:] else text
+    if at < 0 or "\n" in said[at:]:
+        return text
+    exact = said[at + 2 :]
+    if exact[0] in "{[":  # what is behind the object is said about it
+        with suppress(ValueError):
+            return exact[: json.JSONDecoder().raw_decode(exact)[1]]
+    return exact
+
+
+def from_its_start(text: str, request: str) -> str:
+    """Return a text with the word and colon that it begins with where it is said: `fix: typos`.
+
+    It begins with them if another colon stands before: `Message: fix: typos`.
+    """
+    said = re.search(rf": ([a-z][\w()/.-]*: {re.escape(text)})", request)
+    return said[1] if text and said else text
 
 
 def _parted(path: str) -> tuple[str, str]:

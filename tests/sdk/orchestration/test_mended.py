@@ -2,7 +2,14 @@ import pytest
 
 from agentflux.contracts.bundle import CatalogTool
 from agentflux.contracts.prompts import Situation
-from agentflux.orchestration.mended import as_said, in_lines, mended, to_the_end, whole_path
+from agentflux.orchestration.mended import (
+    as_said,
+    from_its_start,
+    in_lines,
+    mended,
+    to_the_end,
+    whole_path,
+)
 
 SEEN = CatalogTool(
     tool_set="filesystem",
@@ -91,6 +98,29 @@ def test_items_stand_in_lines_where_the_request_wants_so_many(request_: str, lin
 )
 def test_what_is_said_exactly_goes_to_its_end(request_: str, written: str, whole: str) -> None:
     assert to_the_end(written, request_) == whole
+
+
+def test_what_is_said_behind_an_object_is_no_part_of_it() -> None:
+    asked = 'overwrite it with exactly this: {"a": 1}   -- never mind what is in it'
+    assert to_the_end('{"a": 1}', asked) == '{"a": 1}'
+    asked = "write exactly this: [x] done, and no more"
+    assert to_the_end("[x]", asked) == "[x] done, and no more"
+
+
+@pytest.mark.parametrize(
+    ("request_", "whole"),
+    [
+        ("Commit it. Message: topup: raise the gap", "topup: raise the gap"),
+        ("message: fix(ui): raise the gap", "fix(ui): raise the gap"),
+        ("commit with message: raise the gap", "raise the gap"),
+        ("gw-west: raise the gap", "raise the gap"),
+        ("Message: Topup: raise the gap", "raise the gap"),
+        ("something else", "raise the gap"),
+    ],
+)
+def test_a_text_begins_with_the_word_and_colon_that_are_said(request_: str, whole: str) -> None:
+    assert from_its_start("raise the gap", request_) == whole
+    assert from_its_start("", request_) == ""
 
 
 def test_only_links_that_are_shown_are_taken_away() -> None:

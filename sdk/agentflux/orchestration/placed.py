@@ -1,0 +1,85 @@
+"""Files and folders that the context shows, where a call names them by words of the request.
+
+A small model asked what lies "in the inbox" writes `inbox`, whatever the context says of where that
+is. What it means is shown: as a path whose last name that is (`/home/ana/Inbox`, `/tmp/inbox-42`),
+behind that word (`Inbox: /srv/in`), or as a name that is spelled otherwise (`insurance_claims` of
+"insurance claims"). Where there is one such thing it is put in place; what a call makes new is left
+as it is, and so is what is shown as it is written.
+"""
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from agentflux.contracts.paths import absolute_paths
+from agentflux.contracts.spans import with_leaves
+
+_PLACE = re.compile(r"(?:^|[._])(?:paths?|source|folder|directory|dir|files?)(?:\[\])*$", re.I)
+_MAKES = re.compile(r"^(?:create|write|make|new|save)|_(?:create|write|save)\b", re.I)
+_ABSOLUTE = re.compile(r"[A-Za-z]:[\\/]|[\\/~]")
+_BEHIND = ".,:;!?"
+_LABELLED = re.compile(
+    r"(?P<label>[A-Za-z][\w'’ -]{1,40}?) ?(?::|=) ?(?P<path>(?:[A-Za-z]:[\\/]|/)[^\s\"'`,;|<>()]*)"
+)
+_NAME = re.compile(r"[\w-]*[._-][\w.-]*\w")
+_KIND = re.compile(r"^(?:the|our|my)\s+|\s+(?:folder|directory|dir|area|file)$", re.I)
+_NUMBERED = re.compile(r"(?P<name>.*[^\W\d_])[-_.]?\w*\d\w*")
+_LETTERS = re.compile(r"[\W_]+")
+
+
+def in_its_place(arguments: Mapping[str, Any], tool: str, context: str) -> dict[str, Any]:
+    """Return the arguments of a call of the tool with the places that the context shows."""
+    if _MAKES.search(tool) or not context:
+        return dict(arguments)
+
+    def placed(path: str, text: str) -> str:
+        return place_of(text, context) if _PLACE.search(path) else text
+
+    return {name: with_leaves(value, placed, name) for name, value in arguments.items()}
+
+
+def place_of(written: str, context: str) -> str:
+    """Return the one place in the context that what is written means, or itself."""
+    shown = absolute_paths([context])
+    if _ABSOLUTE.match(written):
+        bare = written.rstrip(_BEHIND)
+        return bare if bare in shown else written
+    if "/" in written or "\\" in written:
+        return written
+    meant = _letters(_KIND.sub("", written))
+    if not meant:
+        return written
+    by_name = {path for path in shown if _is_called(_last(path), meant)}
+    if "." in written and written in {*map(_last, by_name)}:  # a file, in the folder to work in
+        return written
+    by_label = {
+        match["path"].rstrip(_BEHIND)
+        for match in _LABELLED.finditer(context)
+        if _letters(match["label"]) == meant
+    }
+    spelled = {name for name in _NAME.findall(context) if _letters(name) == meant}
+    return next((one.pop() for one in (by_name, by_label, spelled) if len(one) == 1), written)
+
+
+def _is_called(name: str, meant: str) -> bool:
+    """Whether a name is that, in any letters and with any marks, or with a number behind it."""
+    numbered = _NUMBERED.fullmatch(name)
+    return meant in {_letters(name), _letters(numbered["name"]) if numbered else ""}
+
+
+def _last(path: str) -> str:
+    return re.split(r"[\\/]", path)[-1]
+
+
+def _letters(text: str) -> str:
+    return _LETTERS.sub("", text).casefold()
+
+
+def without_repeats(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the arguments with each text of a list once."""
+
+    def once(value: object) -> object:
+        texts = isinstance(value, list) and all(isinstance(item, str) for item in value)
+        return [*dict.fromkeys(value)] if texts and isinstance(value, Iterable) else value
+
+    return {name: once(value) for name, value in arguments.items()}
