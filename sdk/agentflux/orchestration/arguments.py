@@ -195,7 +195,7 @@ def put_right(
     `tests/bench/mending.py`.
     """
     meant = without_repeats(with_the_meant(arguments, situation))
-    meant = in_its_place(meant, tool.name, situation.context)
+    meant = in_its_place(meant, tool.name, situation)
     if trained is not None:
         written = mended(meant, trained, situation)
     else:

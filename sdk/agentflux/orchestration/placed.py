@@ -5,6 +5,8 @@ is. What it means is shown: as a path whose last name that is (`/home/ana/Inbox`
 behind that word (`Inbox: /srv/in`), or as a name that is spelled otherwise (`insurance_claims` of
 "insurance claims"). Where there is one such thing it is put in place; what a call makes new is left
 as it is, and so is what is shown as it is written.
+
+Asked for "the footage folder" it lists the folder that the context names, which that one lies in.
 """
 
 import re
@@ -12,9 +14,11 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from agentflux.contracts.paths import absolute_paths
-from agentflux.contracts.spans import with_leaves
+from agentflux.contracts.prompts import Situation
+from agentflux.contracts.spans import string_leaves, with_leaves
 
 _PLACE = re.compile(r"(?:^|[._])(?:paths?|source|folder|directory|dir|files?)(?:\[\])*$", re.I)
+_FOLDERS = frozenset({"path", "folder", "directory", "dir"})
 _MAKES = re.compile(r"^(?:create|write|make|new|save)|_(?:create|write|save)\b", re.I)
 _ABSOLUTE = re.compile(r"[A-Za-z]:[\\/]|[\\/~]")
 _BEHIND = ".,:;!?"
@@ -24,18 +28,52 @@ _LABELLED = re.compile(
 _NAME = re.compile(r"[\w-]*[._-][\w.-]*\w")
 _KIND = re.compile(r"^(?:the|our|my)\s+|\s+(?:folder|directory|dir|area|file)$", re.I)
 _NUMBERED = re.compile(r"(?P<name>.*[^\W\d_])[-_.]?\w*\d\w*")
+_FOLDER = re.compile(
+    r"\b(?:the|my|our|your|its|their) [\"'`]?(?P<name>[\w.-]*\w)[\"'`]? (?:folder|directory)\b",
+    re.I,
+)
+# What is said of a folder, and is no name of one.
+_KINDS = frozenset(
+    """
+    whole same new root top main current working other project entire right old first home given
+    parent temp temporary own correct empty only next last different work workspace complete base
+    full largest biggest deepest size git local remote said single two second third
+    """.split()
+)
 _LETTERS = re.compile(r"[\W_]+")
 
 
-def in_its_place(arguments: Mapping[str, Any], tool: str, context: str) -> dict[str, Any]:
+def in_its_place(arguments: Mapping[str, Any], tool: str, situation: Situation) -> dict[str, Any]:
     """Return the arguments of a call of the tool with the places that the context shows."""
+    context = situation.context
     if _MAKES.search(tool) or not context:
         return dict(arguments)
+    inner = None if situation.steps else named_folder(situation)
+    if inner and any(inner in text for _, text in string_leaves(arguments)):
+        inner = None
+    shown = absolute_paths([context])
 
     def placed(path: str, text: str) -> str:
-        return place_of(text, context) if _PLACE.search(path) else text
+        if not _PLACE.search(path):
+            return text
+        if inner and path in _FOLDERS and text in shown:
+            return f"{text}{_mark_of(text)}{inner}"
+        return place_of(text, context)
 
     return {name: with_leaves(value, placed, name) for name, value in arguments.items()}
+
+
+def named_folder(situation: Situation) -> str | None:
+    """Return the one name that the request calls a folder, if no path shown is called so."""
+    found = {match["name"] for match in _FOLDER.finditer(situation.request)}
+    name = found.pop() if len(found) == 1 else ""
+    labels = " ".join(match["label"] for match in _LABELLED.finditer(situation.context))
+    above = " ".join([labels, *absolute_paths([situation.context])]).casefold()
+    return name if name and name.lower() not in _KINDS and name.casefold() not in above else None
+
+
+def _mark_of(path: str) -> str:
+    return "/" if "/" in path else "\\"
 
 
 def place_of(written: str, context: str) -> str:

@@ -2,6 +2,8 @@
 
 import pytest
 
+from agentflux.contracts.prompts import Situation
+from agentflux.contracts.tools import Step, ToolCall
 from agentflux.orchestration.placed import in_its_place, place_of, without_repeats
 
 
@@ -42,14 +44,38 @@ def test_what_may_be_right_stays(written: str, context: str) -> None:
 
 
 def test_only_places_of_calls_that_make_nothing_are_looked_at() -> None:
-    context = "Inbox: /srv/in"
+    asked = Situation(request="what is new?", context="Inbox: /srv/in")
     given = {"path": "inbox", "query": "inbox", "paths": ["inbox", "a.md"]}
     placed = {"path": "/srv/in", "query": "inbox", "paths": ["/srv/in", "a.md"]}
-    assert in_its_place(given, "read_multiple_files", context) == placed
-    assert in_its_place(given, "create_directory", context) == given
+    assert in_its_place(given, "read_multiple_files", asked) == placed
+    assert in_its_place(given, "create_directory", asked) == given
     moved = {"source": "inbox", "destination": "inbox"}
-    assert in_its_place(moved, "move_file", context) == {**moved, "source": "/srv/in"}
-    assert in_its_place(given, "read_file", "") == given
+    assert in_its_place(moved, "move_file", asked) == {**moved, "source": "/srv/in"}
+    assert in_its_place(given, "read_file", Situation(request="")) == given
+
+
+@pytest.mark.parametrize(
+    ("request_", "context", "path"),
+    [
+        ("list the footage folder", "Mounts /tmp/x (footage, exports)", "/tmp/x/footage"),
+        ("what is in our 'Old Data' or my spare directory", "All in C:\\x", "C:\\x\\spare"),
+        ("list the whole folder", "Mounts /tmp/x", "/tmp/x"),
+        ("list the footage folder", "Footage folder: /tmp/x", "/tmp/x"),
+        ("list the x folder", "Mounts /tmp/x", "/tmp/x"),
+        ("the one folder or the other folder", "Mounts /tmp/x", "/tmp/x"),
+    ],
+)
+def test_a_folder_that_the_request_names_lies_in_the_one_shown(
+    request_: str, context: str, path: str
+) -> None:
+    shown = "C:\\x" if "C:" in context else "/tmp/x"
+    asked = Situation(request=request_, context=context)
+    assert in_its_place({"path": shown}, "list_directory", asked) == {"path": path}
+    left_out = {"path": shown, "excludePatterns": ["footage", "spare"]}
+    assert in_its_place(left_out, "search_files", asked) == left_out
+    seen = Step(call=ToolCall(tool_set="filesystem", tool="x"), observation="")
+    later = Situation(request=request_, context=context, steps=(seen,))
+    assert in_its_place({"path": shown}, "list_directory", later) == {"path": shown}
 
 
 def test_a_text_stands_once_in_a_list() -> None:
