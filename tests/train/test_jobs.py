@@ -6,8 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from afx_train.codec import Codec
+from afx_train.corpus import Corpus
 from afx_train.jobs import JobResult, Launch, OnProgress, retried, run_in_process, run_plan
-from afx_train.recipe import AdapterPlan
+from afx_train.recipe import AdapterPlan, read_recipe
+from afx_train.task import make_task
 
 LAUNCH = Launch(recipe=Path("r"), out=Path("o"), threads=1, resume=False)
 
@@ -138,6 +141,28 @@ def test_a_worker_trains_in_its_own_process_and_reports(workspace: Path, tmp_pat
     assert done.status == "trained", done.message
     assert steps == sorted(steps)
     assert (tmp_path / "route" / "adapter_model.safetensors").is_file()
+
+
+def test_a_worker_tells_how_many_examples_were_too_long(
+    workspace: Path, corpus: Corpus, codec: Codec, tmp_path: Path
+) -> None:
+    text = (workspace / "recipe.toml").read_text(encoding="utf-8")
+    for name in ("base", "data"):
+        text = text.replace(f'"{name}"', f'"{(workspace / name).as_posix()}"')
+    text = text.replace("epochs = 3", "epochs = 1")
+    path = tmp_path / "recipe.toml"
+    path.write_text(text, encoding="utf-8")
+    plan = AdapterPlan(name="args.files", subtask="arguments", tool_set="files")
+    train = make_task(read_recipe(path), plan, corpus, codec).train
+    limit = sorted(example.width for example in train)[len(train) // 2]
+    path.write_text(f"{text}\n[examples]\nmax_row_tokens = {limit}\n", encoding="utf-8")
+    launch = Launch(recipe=path, out=tmp_path / "out", threads=1, resume=False)
+    done = run_in_process(plan, launch, lambda *_: None)
+    long = sum(example.width > limit for example in train)
+    assert long
+    told = f"{long} of {len(train)} examples are over max_row_tokens and were left out"
+    assert (done.status, done.message) == ("trained", told)
+    assert run_in_process(plan, launch, lambda *_: None).message == ""  # it is there already
 
 
 def test_a_worker_tells_why_it_failed(workspace: Path, tmp_path: Path) -> None:

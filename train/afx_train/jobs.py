@@ -200,7 +200,14 @@ def _read(lines: Iterable[str], name: str) -> Generator[dict[str, Any], None, Jo
             return JobResult(name=name, status="failed", message=event["failed"])
         elif "done" in event:
             status: Status = "skipped" if event["done"]["skipped"] else "trained"
-            return JobResult(name=name, status=status, scores=event["done"]["scores"])
+            long, every = event["done"]["too_long"]
+            told = f"{long} of {every} examples are over max_row_tokens and were left out"
+            return JobResult(
+                name=name,
+                status=status,
+                scores=event["done"]["scores"],
+                message=told if long and status == "trained" else "",
+            )
     return None
 
 

@@ -161,6 +161,7 @@ def _card(task: Task, history: History, base: Base) -> AdapterCard:
             "best_epoch": str(best + 1),
             "train_examples": str(len(task.train)),
             "dev_examples": str(len(task.dev)),
+            "too_long_examples": str(task.too_long),
             "examples_seen": str(history.examples),
             "steps": str(history.step),
             "examples_per_s": f"{history.examples / max(history.seconds, 1e-9):.2f}",

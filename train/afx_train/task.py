@@ -72,6 +72,15 @@ class Task:
         return tuple(example for part in self.parts for example in part.train)
 
     @property
+    def too_long(self) -> int:
+        """How many of them `max_row_tokens` leaves out."""
+        return sum(
+            example.width > part.settings.examples.max_row_tokens
+            for part in self.parts
+            for example in part.train
+        )
+
+    @property
     def dev(self) -> tuple[Example, ...]:
         """All examples of the dev split."""
         return tuple(example for part in self.parts for example in part.dev)

@@ -39,7 +39,10 @@ def main(arguments: list[str]) -> int:
     except AgentFluxError as error:
         _say("failed", str(error))
         return EXIT_FAILED
-    _say("done", {"skipped": outcome.skipped, "scores": outcome.card.scores})
+    told = outcome.card.training
+    lengths = [int(told.get(key, "0")) for key in ("too_long_examples", "train_examples")]
+    scores = outcome.card.scores
+    _say("done", {"skipped": outcome.skipped, "scores": scores, "too_long": lengths})
     return 0
 
 
