@@ -36,7 +36,7 @@ DATA, UNSEEN = OUT / "data", OUT / "unseen"
 RETRIEVER = evidence.DESK / "adapters" / "retriever.npz"
 ROWS = ("joint", "decoupled")
 MOST_HELD_OUT = 2
-UNSEEN_CASES, SERVED_CASES, UNSERVED_CASES = 60, 40, 20
+UNSEEN_CASES, SERVED_CASES, UNSERVED_CASES = 40, 30, 10
 
 
 def main() -> None:

@@ -249,7 +249,8 @@ def _of_reader(reader: TextCnn) -> dict[str, Array]:
 
 
 def _reader(held: Mapping[str, Array]) -> TextCnn:
-    texts = {name: tuple(str(held[f"reader_{name}"]).split("\n")) for name in _READER_TEXTS}
+    told = {name: str(held[f"reader_{name}"]) for name in _READER_TEXTS}
+    texts = {name: tuple(text.split("\n")) if text else () for name, text in told.items()}
     return TextCnn(
         labels=texts["labels"],
         vocabulary=texts["vocabulary"],

@@ -92,6 +92,9 @@ def test_the_file_keeps_it_and_both_have_a_say(tmp_path: Path) -> None:
     load_intents(first).save(second)
     assert first.read_bytes() == second.read_bytes()
     assert load_intents(second).log_probabilities("read hour") == told
+    no_calls = replace(network(), calls=(), marks=network().marks[: len(SIGNS)])
+    replace(linear, reader=no_calls).save(first)
+    assert load_intents(first).reader is not None
 
 
 @pytest.mark.parametrize("part", ["vectors", "scales", "marks", "out"])
