@@ -4,14 +4,13 @@ A small model asked what lies "in the inbox" writes `inbox`, whatever the contex
 is. What it means is shown: as a path whose last name that is (`/home/ana/Inbox`, `/tmp/inbox-42`),
 behind that word (`Inbox: /srv/in`), or as a name that is spelled otherwise (`insurance_claims` of
 "insurance claims"). Where there is one such thing it is put in place; what a call makes new is left
-as it is, and so is what is shown as it is written.
-
-Asked for "the footage folder" it lists the folder that the context names, which that one lies in.
+as it is. Asked for "the footage folder" it lists the folder that the context names, which that one
+lies in; and of several files it names one twice.
 """
 
 import re
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, cast
 
 from agentflux.contracts.paths import absolute_paths
 from agentflux.contracts.prompts import Situation
@@ -25,7 +24,7 @@ _BEHIND = ".,:;!?"
 _LABELLED = re.compile(
     r"(?P<label>[A-Za-z][\w'’ -]{1,40}?) ?(?::|=) ?(?P<path>(?:[A-Za-z]:[\\/]|/)[^\s\"'`,;|<>()]*)"
 )
-_NAME = re.compile(r"[\w-]*[._-][\w.-]*\w")
+_NAME = re.compile(r"(?<![\w.-])[\w-]*[._-][\w.-]*\w")
 _KIND = re.compile(r"^(?:the|our|my)\s+|\s+(?:folder|directory|dir|area|file)$", re.I)
 _NUMBERED = re.compile(r"(?P<name>.*[^\W\d_])[-_.]?\w*\d\w*")
 _FOLDER = re.compile(
@@ -41,6 +40,7 @@ _KINDS = frozenset(
     """.split()
 )
 _LETTERS = re.compile(r"[\W_]+")
+_LONGEST = 100  # letters of a name that may have a number behind it
 
 
 def in_its_place(arguments: Mapping[str, Any], tool: str, situation: Situation) -> dict[str, Any]:
@@ -101,7 +101,7 @@ def place_of(written: str, context: str) -> str:
 
 def _is_called(name: str, meant: str) -> bool:
     """Whether a name is that, in any letters and with any marks, or with a number behind it."""
-    numbered = _NUMBERED.fullmatch(name)
+    numbered = _NUMBERED.fullmatch(name) if len(name) <= _LONGEST else None
     return meant in {_letters(name), _letters(numbered["name"]) if numbered else ""}
 
 
@@ -114,10 +114,12 @@ def _letters(text: str) -> str:
 
 
 def without_repeats(arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the arguments with each text of a list once."""
+    """Return the arguments with each place of a list once."""
 
-    def once(value: object) -> object:
-        texts = isinstance(value, list) and all(isinstance(item, str) for item in value)
-        return [*dict.fromkeys(value)] if texts and isinstance(value, Iterable) else value
+    def once(name: str, value: object) -> object:
+        if not isinstance(value, list) or not _PLACE.search(name):
+            return value
+        items = cast("list[object]", value)
+        return [*dict.fromkeys(items)] if all(isinstance(item, str) for item in items) else items
 
-    return {name: once(value) for name, value in arguments.items()}
+    return {name: once(name, value) for name, value in arguments.items()}

@@ -37,6 +37,7 @@ def test_what_is_meant_is_put_in_place(written: str, context: str, place: str) -
         ("", "Inbox: /srv/in"),
         ("...", "/srv/..."),
         ("a" * 50_000, "Inbox: /srv/in " * 500),
+        ("inbox", "a" * 50_000 + " /" + "b1_" * 20_000),
     ],
 )
 def test_what_may_be_right_stays(written: str, context: str) -> None:
@@ -78,7 +79,7 @@ def test_a_folder_that_the_request_names_lies_in_the_one_shown(
     assert in_its_place({"path": shown}, "list_directory", later) == {"path": shown}
 
 
-def test_a_text_stands_once_in_a_list() -> None:
-    edits = [{"oldText": "a"}, {"oldText": "a"}]
-    given = {"paths": ["a", "b", "a"], "edits": edits, "n": [1, 1], "path": "aa"}
+def test_a_place_stands_once_in_a_list() -> None:
+    notes = {"notes": ["c", "c", "g", "g"], "files": [{"name": "a"}, {"name": "a"}]}
+    given = {"paths": ["a", "b", "a"], "path": "aa", **notes}
     assert without_repeats(given) == {**given, "paths": ["a", "b"]}
