@@ -8,7 +8,7 @@ BENCH_RECIPE ?= $(DESK)/recipe.toml
 GENERAL_RECIPE ?= samples/general/recipe.toml
 
 .PHONY: help setup demo bundle test bench test-optimum fuzz fuzz-service check lint types train tutorial
-.PHONY: kills bench-train bench-hints bench-strangers bfcl train-general evidence evidence-quick evidence-costs evidence-sets evidence-servers granularity load pictures profiles clean soak long calls catalogs bench-adapters second-model bench-llamacpp
+.PHONY: kills bench-train bench-hints bench-strangers bfcl train-general evidence evidence-quick evidence-costs evidence-sets evidence-boundaries evidence-tools evidence-servers granularity load pictures profiles clean soak long calls catalogs bench-adapters second-model bench-llamacpp
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -110,7 +110,16 @@ evidence-costs: $(READY)  ## Seconds, tokens and bytes a decision of each row of
 	@$(BIN)/python tests/bench/evidence_costs.py --save $(RESULTS)/evidence-costs.json
 
 evidence-sets: $(READY)  ## Joint, matched, decoupled on the sample's other four tool sets (four hours)
-	@$(BIN)/python tests/bench/evidence_sets.py --save $(RESULTS)/evidence-sets.json
+	@$(BIN)/python tests/bench/evidence_sets.py --row base --row joint --row matched --row decoupled \
+	  --row sample --save $(RESULTS)/evidence-sets.json
+
+evidence-boundaries: $(READY)  ## The same on two of them, the decoupled pair from each boundary (two hours)
+	@$(BIN)/python tests/bench/evidence_sets.py --tool-set memory --tool-set time --row joint \
+	  --row matched --row instruction --row decoupled --row prompt \
+	  --save $(RESULTS)/evidence-boundaries.json
+
+evidence-tools: $(READY)  ## Tools that four sets got after training: adapters alone, and the words heard (two hours)
+	@$(BIN)/python tests/bench/evidence_tools.py --save $(RESULTS)/evidence-tools.json
 
 evidence-servers: $(READY)  ## Joint, matched, decoupled on servers that none was trained for (an hour)
 	@$(BIN)/python tests/bench/evidence_servers.py --save $(RESULTS)/evidence-servers.json
