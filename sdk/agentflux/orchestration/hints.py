@@ -51,7 +51,7 @@ INTENTS_MODEL, INTENTS = 0.5, 1.0
 # requests of one call than of several; its `finish` counts by so much less (a logarithm). Both
 # stages can end a request, so a selector hears what the router says of that: this much of its
 # log-odds.
-LATER_MODEL, LATER_SETS, LATER, FINISH_LESS, ROUTED = 0.35, 1.0, 0.5, 2.0, 0.25
+LATER_MODEL, LATER_SETS, LATER, FINISH_LESS, ROUTED = 0.35, 1.0, 0.5, 3.0, 0.25
 # Of the first tool, too, a selector hears the router's log-odds, of `none`, and its own `none` has
 # so much more weight: of what was routed although no set serves it, it half knows. Found there, on
 # 220 requests that no tool serves (175 instead of 164 refused) and 286 others (none more is).
