@@ -303,6 +303,13 @@ def adapters_of(name: str, out: Path) -> list[Path]:
     return [] if name in UNTRAINED else trained_in(out / name / "adapters")
 
 
+def train_missing(recipe: Path, folder: Path, names: Iterable[str], *how: str) -> None:
+    """Train those adapters of a recipe that a folder lacks."""
+    only = [word for name in names if not trained_in(folder, name) for word in ("--only", name)]
+    if only:
+        run("afx_train.cli", "run", str(recipe), "--out", str(folder), "--resume", *how, *only)
+
+
 def trained_in(folder: Path, pattern: str = "*") -> list[Path]:
     """The adapters of a folder that are trained to the end."""
     return [path for path in sorted(folder.glob(pattern)) if (path / CARD).is_file()]

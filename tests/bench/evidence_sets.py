@@ -107,10 +107,7 @@ def _train(out: Path, wanted: Iterable[tuple[str, str]]) -> None:
         rows = (control,) if control else ("joint", "matched", "decoupled")
         folder = trained_folder(out, rows[0])
         names = [n.format(s) for s, row in wanted if row in rows for n in ADAPTERS[row]]
-        only = [w for n in names if not evidence.trained_in(folder, n) for w in ("--only", n)]
-        if only:
-            how = ["--resume", *(["--control", control] if control else []), *only]
-            evidence.run("afx_train.cli", "run", str(RECIPE), "--out", str(folder), *how)
+        evidence.train_missing(RECIPE, folder, names, *(["--control", control] if control else []))
 
 
 def trained_folder(out: Path, row: str) -> Path:

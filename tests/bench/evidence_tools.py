@@ -18,7 +18,7 @@ import hashlib
 import json
 import sys
 from collections.abc import Sequence
-from functools import partial
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -93,9 +93,7 @@ def _train(wanted: Sequence[tuple[str, str]]) -> None:
     """Adapters and classifiers; whoever changes the recipe removes `runs/evidence-tools` first."""
     folder = OUT / "adapters"
     names = [name.format(tool_set) for tool_set, row in wanted for name in ADAPTERS[row]]
-    only = [w for n in names if not evidence.trained_in(folder, n) for w in ("--only", n)]
-    if only:
-        evidence.run("afx_train.cli", "run", str(RECIPE), "--out", str(folder), "--resume", *only)
+    evidence.train_missing(RECIPE, folder, names)
     if not (OUT / "intents.npz").exists():
         evidence.run("afx_train.cli", "intents", str(RECIPE), "--out", str(OUT / "intents.npz"))
 
@@ -122,16 +120,21 @@ def _marked(tool_set: str, row: str, threads: int | None) -> dict[str, Any]:
 def _cases(tool_set: str) -> tuple[Path, Path]:
     """Requests for the tools that were kept out; for the others of the set, and for none."""
     folder = OUT / tool_set
-    lines_of = partial(evidence.test_lines, out=OUT)
-    golds = [(json.loads(line)["gold"]["tool_set"], line) for line in lines_of(DATA)]
+    golds = [(json.loads(line)["gold"]["tool_set"], line) for line in _lines(DATA)]
     served = [line for gold, line in golds if gold == tool_set]
     unserved = [line for gold, line in golds if gold is None]
-    new = [x for x in lines_of(UNSEEN) if json.loads(x)["gold"]["tool_set"] == tool_set]
+    new = [x for x in _lines(UNSEEN) if json.loads(x)["gold"]["tool_set"] == tool_set]
     evidence.write(folder / "unseen.jsonl", new[:UNSEEN_CASES])
     evidence.write(folder / "known.jsonl", served[:SERVED_CASES] + unserved[:UNSERVED_CASES])
     listed = (UNSEEN / "tools" / f"{tool_set}.json").read_text(encoding="utf-8")
     evidence.write(folder / "tools" / f"{tool_set}.json", [listed])
     return folder / "unseen.jsonl", folder / "known.jsonl"
+
+
+@cache
+def _lines(data: Path) -> list[str]:
+    """The cases of a data folder, drawn once for all rows."""
+    return evidence.test_lines(data, OUT)
 
 
 if __name__ == "__main__":

@@ -384,7 +384,7 @@ def intents(
         Path, typer.Option(help="File to write; `afx-export` looks for this name.")
     ] = Path("adapters/intents.npz"),
 ) -> None:
-    """Train classifiers of requests and of what is left after a call; 15 minutes for 50,000.
+    """Train classifiers of requests and of what is left after a call; minutes for 50,000.
 
     They are those of the recipe's data folders; where its adapters are named for tool sets, of the
     folders that offer these.

@@ -6,7 +6,7 @@ penalty has one optimum, so equal data gives equal weights; what the convolution
 """
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -73,16 +73,13 @@ def train_intents(corpus: Corpus, base: Path, *, seed: int) -> Learned:
         raise DataError(msg)
     first = _fit([(request_features(item.request), label(item)) for item in train])
     made = Intents(first=_with_deprecated(first, corpus))
-    later = [(made.features_after(i.request, done), right) for i, done, right in _later(train)]
-    if len({right for _, right in later}) >= _FEWEST_LABELS:
-        made = replace(made, later=_fit(later))
+    later = _later(train)
+    if len({row.right for row in later}) >= _FEWEST_LABELS:
+        rows = [(made.features_after(row.request, row.calls), row.right) for row in later]
+        made = replace(made, later=_fit(rows))
     made = replace(made, given=_fit_given(corpus, train, dev))
-    firsts = [Asked(item.request, (), label(item)) for item in dev]
-    laters = [Asked(item.request, done, right) for item, done, right in _later(dev)]
-    laters = laters if made.later else []
-    asked = [Asked(item.request, (), label(item)) for item in train]
-    asked += [Asked(item.request, done, right) for item, done, right in _later(train)]
-    network = train_textcnn(asked, base, seed=seed)
+    network = train_textcnn([*_firsts(train), *later], base, seed=seed)
+    firsts, laters = _firsts(dev), _later(dev) if made.later else []
     alone, both = (_counted(replace(made, reader=r), firsts, laters) for r in (None, network))
     right, right_later = alone
     if sum(both) > sum(alone):
@@ -116,15 +113,24 @@ def _is_right(intents: Intents, row: Asked) -> bool:
     return _best(told or intents.log_probabilities(row.request)) == row.right
 
 
-def _later(items: Sequence[Trajectory]) -> Iterator[tuple[Trajectory, list[str], str]]:
-    """Yield each moment after a call: the trajectory, the calls so far, and what is right then.
+def _firsts(items: Sequence[Trajectory]) -> list[Asked]:
+    """Return what is asked before any call."""
+    return [Asked(item.request, (), label(item)) for item in items]
+
+
+def _later(items: Sequence[Trajectory]) -> list[Asked]:
+    """Return each moment after a call.
 
     Only where the calls were executed: what follows on results that nobody has seen is not known.
     """
+    found = list[Asked]()
     for item in items:
         calls = [f"{step.tool_set}/{step.tool}" for step in item.steps] if item.verified else []
-        for done in range(1, len(calls) + 1):
-            yield item, calls[:done], calls[done] if done < len(calls) else FINISH
+        found += [
+            Asked(item.request, calls[: at + 1], right)
+            for at, right in enumerate([*calls[1:], FINISH][: len(calls)])
+        ]
+    return found
 
 
 _Calls = dict[str, list[tuple[Features, bool]]]

@@ -50,6 +50,12 @@ class Part:
     train: tuple[Example, ...]
     dev: tuple[Example, ...]
 
+    @property
+    def short(self) -> tuple[Example, ...]:
+        """Those to learn that `max_row_tokens` does not leave out."""
+        most = self.settings.examples.max_row_tokens
+        return tuple(example for example in self.train if example.width <= most)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Task:
@@ -74,11 +80,7 @@ class Task:
     @property
     def too_long(self) -> int:
         """How many of them `max_row_tokens` leaves out."""
-        return sum(
-            example.width > part.settings.examples.max_row_tokens
-            for part in self.parts
-            for example in part.train
-        )
+        return sum(len(part.train) - len(part.short) for part in self.parts)
 
     @property
     def dev(self) -> tuple[Example, ...]:
@@ -88,12 +90,7 @@ class Task:
     @property
     def longest(self) -> int:
         """Tokens of the longest prompt, with its answer, that training or the dev split has."""
-        learned = (
-            example
-            for part in self.parts
-            for example in part.train
-            if example.width <= part.settings.examples.max_row_tokens
-        )
+        learned = (example for part in self.parts for example in part.short)
         prefix = {
             group: max(len(v.static) + len(v.lead) for v in variants)
             for group, variants in self.variants.items()

@@ -25,6 +25,7 @@ import numpy.typing as npt
 
 from agentflux.contracts.arrays import Array, ArrayFile
 from agentflux.contracts.clauses import clauses, left_over
+from agentflux.contracts.logs import normalized
 from agentflux.contracts.textcnn import TextCnn
 
 INTENTS = "intents.npz"
@@ -114,10 +115,7 @@ class Intents:
         if self.reader is None:
             return told
         read = self.reader.log_probabilities(request, calls)
-        both = {name: log + READ * read.get(name, _NEVER) for name, log in told.items()}
-        most = max(both.values())
-        total = most + math.log(sum(math.exp(log - most) for log in both.values()))
-        return {name: log - total for name, log in both.items()}
+        return normalized({name: log + READ * read.get(name, _NEVER) for name, log in told.items()})
 
     def after(self, request: str, calls: Sequence[str]) -> dict[str, float] | None:
         """Return the log-probability of each label after calls (`tool_set/tool`), and of `finish`.

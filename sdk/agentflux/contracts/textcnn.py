@@ -8,7 +8,6 @@ letters and pairs of words. The calls made stand before the request, as marks of
 request takes about a millisecond.
 """
 
-import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from itertools import islice
 import numpy as np
 import numpy.typing as npt
 
+from agentflux.contracts.logs import normalized
 from agentflux.contracts.prompts import FINISH, NONE
 
 Float16 = npt.NDArray[np.float16]
@@ -90,6 +90,10 @@ class TextCnn:
         parts = self.filters.items()
         return {k: (w.astype(np.float32), b.astype(np.float32)) for k, (w, b) in parts}
 
+    @cached_property
+    def _out(self) -> Float32:
+        return self.out.astype(np.float32)
+
     def log_probabilities(self, request: str, calls: Sequence[str] = ()) -> dict[str, float]:
         """Return the log-probability of each label: without `finish` first, without `none` later.
 
@@ -97,12 +101,10 @@ class TextCnn:
         """
         rows = self._table[self.pieces.of(request, calls)]
         found = [self._at_best(rows, width) for width in sorted(self.filters)]
-        logits = np.concatenate([*found, np.ones(1, np.float32)]) @ self.out.astype(np.float32)
-        without = NONE if calls else FINISH
-        told = [(n, v) for n, v in zip(self.labels, logits.tolist(), strict=True) if n != without]
-        most = max(value for _, value in told)
-        total = most + math.log(sum(math.exp(value - most) for _, value in told))
-        return {name: value - total for name, value in told}
+        logits = np.concatenate([*found, np.ones(1, np.float32)]) @ self._out
+        told = dict(zip(self.labels, logits.tolist(), strict=True))
+        told.pop(NONE if calls else FINISH, None)
+        return normalized(told)
 
     def _at_best(self, rows: Float32, width: int) -> Float32:
         weight, bias = self._filters[width]

@@ -27,6 +27,7 @@ from dataclasses import dataclass, field, replace
 
 from agentflux.contracts.bundle import Manifest
 from agentflux.contracts.intents import Intents
+from agentflux.contracts.logs import NEVER, log_total
 from agentflux.contracts.prompts import FINISH, NONE, Situation
 from agentflux.contracts.retriever import BiEncoder
 from agentflux.contracts.tools import Catalog, ToolSpec
@@ -109,7 +110,7 @@ class SecondOpinions:
             by_set: dict[str, list[float]] = defaultdict(list)
             for tool in labelled:
                 by_set[tool.tool_set].append(told[_label(tool)])
-            scores = {name: _total(logs) for name, logs in by_set.items()}
+            scores = {name: log_total(logs) for name, logs in by_set.items()}
             opinion = _of_intents(scores | {NONE: _rest(told, labelled)})
             if strangers := sets.keys() - by_set.keys():
                 matches = self._shown.set_matches(sets, situation)
@@ -139,7 +140,7 @@ class SecondOpinions:
             return _of_named(named)
         if self._intents and (labelled := self._labelled(tools)):
             told = self._intents.log_probabilities(situation.request)
-            none = told.get(NONE, _NEVER) if self._routed else _rest(told, labelled)
+            none = told.get(NONE, NEVER) if self._routed else _rest(told, labelled)
             scores = {tool.name: told[_label(tool)] for tool in labelled}
             if self._routed:
                 none += SELECTED_NONE_MORE + ROUTED * done
@@ -178,7 +179,7 @@ class SecondOpinions:
         logs: dict[str, list[float]] = defaultdict(list)
         for tool in tools:
             logs[name_of(tool)].append(told.get(_label(tool), _SELDOM))
-        scores = {name: _total(found) for name, found in logs.items()}
+        scores = {name: log_total(found) for name, found in logs.items()}
         scores[FINISH] = told.get(FINISH, _SELDOM) - FINISH_LESS + ROUTED * done / other
         return Opinion(scores=scores, model=LATER_MODEL, other=other, doubted=FINISH)
 
@@ -232,7 +233,7 @@ def joined(scores: Scores, opinion: Opinion) -> Scores:
 def _beside(opinion: Opinion, strangers: Set[str], fits: Opinion) -> Opinion:
     """Add the names that an opinion does not know. fits: what fits say of all names and `none`."""
     logits = {name: fits.other * score for name, score in fits.scores.items()}
-    others = _total([logit for name, logit in logits.items() if name not in strangers])
+    others = log_total([logit for name, logit in logits.items() if name not in strangers])
     odds = {name: logits[name] - others for name in strangers}
     return replace(opinion, strangers=odds, every=True)
 
@@ -242,7 +243,7 @@ def _of_strangers(
 ) -> dict[str, float]:
     """Return merits beside those of the other names. told: what the model gives each name."""
     known = [name for name in told if name not in strangers]
-    together = _total([merits[name] for name in known])
+    together = log_total([merits[name] for name in known])
     given = _log(sum(told[name] for name in known if name != NONE))
     return {
         name: together
@@ -258,8 +259,8 @@ def _log(probability: float) -> float:
     return math.log(max(probability, _FLOOR))
 
 
-_NEVER, _SELDOM = math.log(_FLOOR), math.log(1e-4)
-_SURE = -_NEVER  # outweighs whatever a model says
+_SELDOM = math.log(1e-4)
+_SURE = -NEVER  # outweighs whatever a model says
 
 
 def _of_named(names: Set[str]) -> Opinion:
@@ -278,10 +279,4 @@ def _label(tool: ToolSpec) -> str:
 def _rest(told: Mapping[str, float], tools: Iterable[ToolSpec]) -> float:
     """Return the log-probability that none of these tools serves: the others' is that, too."""
     here = {_label(tool) for tool in tools}
-    return _total([share for name, share in told.items() if name not in here])
-
-
-def _total(logs: Sequence[float]) -> float:
-    """Return the logarithm of a sum of probabilities."""
-    most = max(logs, default=_NEVER)
-    return most + math.log(sum(math.exp(log - most) for log in logs) or 1.0)
+    return log_total([share for name, share in told.items() if name not in here])

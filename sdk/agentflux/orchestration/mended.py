@@ -130,8 +130,10 @@ def from_its_start(text: str, request: str) -> str:
 
     It begins with them if another colon stands before: `Message: fix: typos`.
     """
+    if not text or f": {text}" not in request:
+        return text
     said = re.search(rf": ([a-z][\w()/.-]*: {re.escape(text)})", request)
-    return said[1] if text and said else text
+    return said[1] if said else text
 
 
 def _parted(path: str) -> tuple[str, str]:
